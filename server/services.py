@@ -30,6 +30,7 @@ from interlock.server.runtime.browser_sessions import BrowserSessions
 from interlock.server.runtime.connection_limits import ConnectionLimits
 from interlock.server.runtime.connections import Connections
 from interlock.server.runtime.events.event_log import EventLog
+from interlock.server.runtime.events.webhooks import Webhooks
 from interlock.server.runtime.executions.executions import Executions
 from interlock.server.runtime.executions.runner import Runner
 from interlock.server.runtime.executions.streams import Streams
@@ -84,6 +85,7 @@ class Services(msgspec.Struct):
     tail: Tail
     subscribers: Subscribers
     events: EventLog
+    webhooks: Webhooks
     supervisor: Supervisor
     metrics: MetricsRecorder
     host: HostMonitor

@@ -241,6 +241,13 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     ] = 75
     drain_s: Annotated[Seconds, _doc("How long a stopping server waits for requests and sockets to end.")] = 10.0
 
+    outgoing_networks: Annotated[
+        tuple[str, ...],
+        _doc(
+            "Private networks that webhooks may be sent to, also by plain HTTP; comma-separated. All others must be https URLs"
+            " of public addresses."
+        ),
+    ] = ()
     trusted_proxies: Annotated[
         tuple[str, ...],
         _doc("Proxies (addresses or networks) whose header is trusted for the client's address; comma-separated."),

@@ -41,7 +41,9 @@ from interlock.server.guard.throttling.logins import LoginLimits
 from interlock.server.guard.throttling.pseudonyms import Pseudonyms
 from interlock.server.guard.tickets import Tickets
 from interlock.server.guard.tokens import Tokens
+from interlock.server.guard.webhook_files import WebhookFiles
 from interlock.server.opened_storage import Storage, newest_time, open_storage
+from interlock.server.outgoing.destinations import Destinations
 from interlock.server.runtime.accounts.account_sessions import AccountSessions
 from interlock.server.runtime.accounts.accounts import Accounts
 from interlock.server.runtime.accounts.administration import Administration
@@ -52,6 +54,7 @@ from interlock.server.runtime.connection_limits import ConnectionLimits
 from interlock.server.runtime.connections import Connections
 from interlock.server.runtime.door import Door, patiently
 from interlock.server.runtime.events.event_log import EventLog
+from interlock.server.runtime.events.webhooks import Webhooks
 from interlock.server.runtime.executions.executions import Executions
 from interlock.server.runtime.executions.live import ExecutionLimits
 from interlock.server.runtime.executions.runner import Runner
@@ -86,6 +89,7 @@ class _Secrets(msgspec.Struct):
     admins: Secrets
     clients: Secrets
     subscribers: Secrets
+    webhooks: WebhookFiles
     records: SecretRecords
 
 
@@ -184,6 +188,7 @@ async def open_services(settings: Settings, realms: Realms | None = None) -> Asy
         await stack.enter_async_context(supervisor.running("host", host.run))
         runner.take_work()
         await stack.enter_async_context(supervisor.running("executions", runner.run))
+        await stack.enter_async_context(supervisor.running("webhooks", services.webhooks.run))
         if settings.cheap_passwords_for_tests:
             _log.warning("passwords.unprotected", because="INTERLOCK_CHEAP_PASSWORDS_FOR_TESTS is set")
         _log.info(
@@ -212,6 +217,7 @@ async def _open_secrets(settings: Settings, clock: Clock, feed: Feed, surface: S
     lifetimes = TokenLifetimes(settings.access_token_s * 1000, settings.policy.absolute_timeout_ms)
     ring = open_keyring(keys, clock, lifetimes)
     admins, clients, subscribers = Secrets(keys, "admin"), Secrets(keys, "client"), Secrets(keys, "subscriber")
+    webhooks = WebhookFiles(keys)
     admins.names()  # what can't be read is said now, not at the first use
     looks: dict[Purpose, Look] = {
         "signing": partial(ring.held, "signing"),
@@ -219,10 +225,11 @@ async def _open_secrets(settings: Settings, clock: Clock, feed: Feed, surface: S
         "admin": admins.held,
         "client": clients.held,
         "subscriber": subscribers.held,
+        "webhook": webhooks.held,
     }
     records = SecretRecords(feed, clock, looks)
     await records.restore(surface.directory)
-    return _Secrets(ring, admins, clients, subscribers, records)
+    return _Secrets(ring, admins, clients, subscribers, webhooks, records)
 
 
 def _follow(feed: Feed, connections: Connections, streams: Streams, runner: Runner) -> None:
@@ -289,6 +296,10 @@ def _assemble(settings: Settings, storage: Storage, core: _Core, stack: AsyncExi
     tickets = Tickets(surface.tickets, clock, lifetime_ms=round(settings.ticket_s * 1000))
     limits = RateLimits(settings, clock, salt)
     authenticator = Authenticator(sessions, core.accounts, tokens, tickets, limits, clock)
+    events = EventLog(surface.log, core.tail)
+    webhooks = Webhooks(
+        core.secrets.webhooks, surface.webhooks, events, clock, Destinations(settings.outgoing_networks)
+    )
     metrics.watch(
         {
             "interlock_connections": lambda: len(connections),
@@ -352,7 +363,8 @@ def _assemble(settings: Settings, storage: Storage, core: _Core, stack: AsyncExi
         ),
         tail=core.tail,
         subscribers=Subscribers(core.secrets.subscribers),
-        events=EventLog(surface.log, core.tail),
+        events=events,
+        webhooks=webhooks,
         supervisor=storage.supervisor,
         metrics=metrics,
         host=core.host,

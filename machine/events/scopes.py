@@ -16,7 +16,7 @@ from interlock.machine.execution.machine import EXECUTION_MACHINE
 from interlock.machine.machine import Transition
 from interlock.machine.session.machine import SESSION_MACHINE
 
-_PATTERN: Final = r"^(session-ends|executions:[a-z][a-z0-9_-]{0,63}|all)\Z"
+_PATTERN: Final = r"^(session-ends|executions:[a-z][a-z0-9_-]{0,31}|all)\Z"
 
 ScopeText: TypeAlias = Annotated[str, Meta(pattern=_PATTERN)]
 

@@ -9,8 +9,8 @@ from typing import Annotated, ClassVar, Final, Literal, TypeAlias
 import msgspec
 from msgspec import Meta
 
-Purpose: TypeAlias = Literal["signing", "refresh", "admin", "client", "subscriber"]
-"""What a secret is for: signing tokens, the MACs of refresh tokens, an administrator, a client, or a subscriber."""
+Purpose: TypeAlias = Literal["signing", "refresh", "admin", "client", "subscriber", "webhook"]
+"""What a secret is for: signing tokens, the MACs of refresh tokens, an administrator, a client, a subscriber, or a webhook."""
 
 _FINGERPRINT_BYTES: Final = 16
 
@@ -19,7 +19,8 @@ class Add(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults
     """Add a secret. The fields together identify it.
 
     ``fingerprint``: the public thumbprint of a signing key (RFC 7638), or a hash of another secret. The secrets are 256
-    random bits, so the hash doesn't help to guess one. ``scopes``: the records that its holder learns of, for a subscriber.
+    random bits, so the hash doesn't help to guess one. ``scopes``: the records that its holder learns of, for a
+    subscriber or a webhook.
     """
 
     event: ClassVar[str] = "add"

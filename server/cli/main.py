@@ -11,13 +11,14 @@ import rich_click as click
 from rich.console import Console
 from rich.table import Table
 
+from interlock.server.cli.credentials.secrets import admin_token, clients, subscribers
+from interlock.server.cli.credentials.webhooks import webhooks
 from interlock.server.cli.errors import errors_as_messages
 from interlock.server.cli.keys import keys
 from interlock.server.cli.log import export, replay, transitions, verify
 from interlock.server.cli.model import check, check_trace
 from interlock.server.cli.options import config_option, setting_options
 from interlock.server.cli.realms import realms
-from interlock.server.cli.secrets import admin_token, clients, subscribers
 from interlock.server.settings_loading import check_environment, load_settings
 
 click.rich_click.MAX_WIDTH = 110
@@ -106,6 +107,7 @@ for _command in (
     keys,
     clients,
     subscribers,
+    webhooks,
     admin_token,
 ):
     main.add_command(_command)

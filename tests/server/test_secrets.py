@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from interlock.machine.errors import SettingsError
-from interlock.server.guard import secrets as secrets_module
+from interlock.server.guard import secret_files as files_module
 from interlock.server.guard.keys.keyset import load_keys
 from interlock.server.guard.secrets import Secrets
 from interlock.server.system import permissions
@@ -127,7 +127,7 @@ def test_a_file_that_vanishes_while_it_is_read_hides_no_other(folder: Path, monk
             raise FileNotFoundError
         return read(path)
 
-    monkeypatch.setattr(secrets_module, "read_private", gone)
+    monkeypatch.setattr(files_module, "read_private", gone)
     again = Secrets(folder, "admin")
     assert list(again.names()) == ["ada"]
     assert holder_of(again, secret) == "ada"

@@ -7,11 +7,9 @@ Fetches use HTTPS (plain HTTP only on this machine), have limits of time and siz
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import json
 from collections.abc import Iterable
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 import httpx
 import jwt
@@ -21,6 +19,8 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from interlock.machine.errors import IdentityProviderUnavailable, SettingsError
 from interlock.server.clock import Clock
+from interlock.server.outgoing.client import TooLong, read_at_most
+from interlock.server.outgoing.destinations import on_this_machine, scheme_and_host
 
 _log = structlog.get_logger("interlock.oidc")
 
@@ -88,7 +88,7 @@ class ProviderKeys:
         self._jwks_uri = jwks_uri
         self._algorithms = tuple(algorithms)
         self._fresh_ms, self._stale_ms, self._retry_ms = msgspec.structs.astuple(cache_policy)
-        self._local = _on_this_machine(issuer)
+        self._local = on_this_machine(issuer)
         if not self._allowed(issuer) or (jwks_uri and not self._allowed(jwks_uri)):
             raise SettingsError("oidc_issuer and oidc_jwks_uri: https:// is needed, or http:// on loopback")
         # A proxy from the environment is for outgoing traffic, not for this machine.
@@ -156,14 +156,13 @@ class ProviderKeys:
         return uri
 
     async def _get(self, url: str) -> dict[str, Any]:
-        body = bytearray()
         async with self._http.stream("GET", url, headers={"accept-encoding": "identity"}) as answer:
             if answer.status_code != _HTTP_OK:
                 raise _Unusable(f"the provider answered {answer.status_code}")
-            async for part in answer.aiter_raw():
-                body += part
-                if len(body) > _MAX_BYTES:
-                    raise _Unusable(f"the provider's answer is longer than {_MAX_BYTES} bytes")
+            try:
+                body = await read_at_most(answer, _MAX_BYTES)
+            except TooLong:
+                raise _Unusable(f"the provider's answer is longer than {_MAX_BYTES} bytes") from None
         try:
             document = json.loads(body)
         except (ValueError, RecursionError):
@@ -174,8 +173,8 @@ class ProviderKeys:
 
     def _allowed(self, url: str) -> bool:
         """Return whether ``url`` is HTTPS, or plain HTTP on this machine if the issuer is local, so none can send us inside."""
-        scheme, host = _scheme_and_host(url)
-        return bool(host) and (scheme == "https" or (scheme == "http" and self._local and _on_this_machine(url)))
+        scheme, host = scheme_and_host(url)
+        return bool(host) and (scheme == "https" or (scheme == "http" and self._local and on_this_machine(url)))
 
 
 def usable_keys(document: dict[str, Any], algorithms: Iterable[str]) -> list[ProviderKey]:
@@ -215,20 +214,3 @@ def _key(row: dict[str, Any], algorithm: str) -> ProviderKey | None:
     if isinstance(key.key, RSAPublicKey) and key.key.key_size not in _RSA_BITS:
         return None
     return ProviderKey(kid, algorithm, key)
-
-
-def _scheme_and_host(url: str) -> tuple[str, str]:
-    try:
-        parts = urlsplit(url)
-        host = parts.hostname or ""
-    except ValueError:
-        return "", ""
-    return parts.scheme, host
-
-
-def _on_this_machine(url: str) -> bool:
-    _, host = _scheme_and_host(url)
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

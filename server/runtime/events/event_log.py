@@ -62,6 +62,16 @@ class EventLog:
             messages += found[:room]
         return EventPage(messages, cursor)
 
+    async def message_at(self, position: int) -> EventMessage:
+        """Return the message of the record at ``position``.
+
+        Raises:
+            SurfaceFailed: the log can't be read.
+            Overloaded: too many reads wait.
+        """
+        (record,) = await self.tail.after(position - 1, 1)
+        return message_of(record, await self._instance(record))
+
     async def _messages(self, records: list[Record], scopes: Scopes) -> list[EventMessage]:
         covered = [each for each in records if scopes.may_cover(each.transition)]
         instances = await asyncio.gather(*map(self._instance, covered))

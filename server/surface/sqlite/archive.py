@@ -12,6 +12,7 @@ from typing import Any, Final
 import sqlite_utils
 
 from interlock.machine.errors import FileDamaged, LedgerFault, SurfaceFailed
+from interlock.machine.events.deliveries import Pending
 from interlock.machine.execution.execution import Execution
 from interlock.machine.ledger import EMPTY, Receipt, Record, StoredRow, parse
 from interlock.machine.machine import InstanceT, Machine, Machines, id_of
@@ -24,6 +25,8 @@ from interlock.server.surface.sqlite.rows import TRANSITION_COLUMNS, instance_fr
 from interlock.server.surface.sqlite.schema import refuse_foreign
 from interlock.server.surface.sqlite.stores.accounts import PERSONAL_COLUMNS, fault_of_personal_data
 from interlock.server.surface.sqlite.stores.executions import DataCheck
+from interlock.server.surface.sqlite.stores.webhooks import DEAD_LETTERS, WEBHOOK_STATES
+from interlock.server.surface.webhooks import WebhookState
 
 _PAGE: Final = 1000
 _ALL: Final = f"SELECT {TRANSITION_COLUMNS} FROM transitions ORDER BY position"  # noqa: S608  # column names of ours
@@ -64,6 +67,20 @@ class Archive:
         with _damage_in_words():
             row = self._database.execute(LATEST_AT).fetchone()
         return int(row[0]) if row else 0
+
+    def webhook_states(self) -> dict[str, tuple[WebhookState, int, int]]:
+        """Return by name how each webhook does: its state, and how many messages are put aside and are dead letters.
+
+        Raises:
+            FileDamaged: they can't be read.
+        """
+        with _damage_in_words():
+            rows = self._database.execute(WEBHOOK_STATES).fetchall() if self._database["webhooks"].exists() else []
+        return {row[0]: (WebhookState(*row[:-2]), row[-2], row[-1]) for row in rows}
+
+    def dead_letters(self, webhook: str) -> Iterator[Pending]:
+        """Yield the dead letters of ``webhook``, by position."""
+        yield from (Pending(*row) for row in self._database.execute(DEAD_LETTERS, (webhook, 0, -1)))
 
     def rows(self) -> Iterator[StoredRow]:
         """Yield every record as stored, in order of position, unchecked."""

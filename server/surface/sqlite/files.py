@@ -32,8 +32,10 @@ from interlock.server.surface.sqlite.schema import check_projection, migrate, re
 from interlock.server.surface.sqlite.stores.accounts import SqliteAccounts, SqliteExchangedTokens
 from interlock.server.surface.sqlite.stores.executions import SqliteExecutions
 from interlock.server.surface.sqlite.stores.tickets import SqliteTickets
+from interlock.server.surface.sqlite.stores.webhooks import SqliteWebhooks
 from interlock.server.surface.sqlite.writer import Batch, Writer
 from interlock.server.surface.tickets import TicketStore
+from interlock.server.surface.webhooks import WebhookStore
 from interlock.server.system.permissions import refuse_writable
 from interlock.server.system.supervision import Supervisor
 
@@ -55,6 +57,7 @@ class Surface(msgspec.Struct, frozen=True):
     tickets: TicketStore
     executions: ExecutionStore
     directory: Directory
+    webhooks: WebhookStore
     on_closed: AsyncExitStack
     """Callbacks that run after the last record is written, while the folder is still locked."""
     refuse_growth: Callable[[bool], None]
@@ -134,6 +137,7 @@ async def open_surface(  # noqa: PLR0913  # each by name
                         SqliteTickets(writer, reader),
                         SqliteExecutions(reader),
                         SqliteDirectory(reader),
+                        SqliteWebhooks(writer, reader),
                         on_closed,
                         writer.refuse_growth,
                         lag,

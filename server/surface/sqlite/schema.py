@@ -21,6 +21,7 @@ from interlock.server.surface.sqlite.rows import (
     COMPARED_COLUMNS,
     compared,
 )
+from interlock.server.surface.sqlite.stores.webhooks import WEBHOOK_TABLES
 from interlock.spec.export import sql_rows, sql_table
 
 _migrations: Final = Migrations("interlock")
@@ -222,6 +223,13 @@ def m001_tables(database: sqlite_utils.Database) -> None:
 def m002_execution_data(database: sqlite_utils.Database) -> None:
     """Create the table of executions' parameters, results and errors."""
     database.execute(_EXECUTION_DATA)
+
+
+@_migrations()
+def m003_webhooks(database: sqlite_utils.Database) -> None:
+    """Create the tables of webhooks' states."""
+    for statement in WEBHOOK_TABLES:
+        database.execute(statement)
 
 
 LIVE: Final = f"SELECT {COMPARED_COLUMNS} FROM instances INDEXED BY instances_live WHERE kind = ? AND ended = 0"  # noqa: S608  # names of ours

@@ -41,6 +41,7 @@ FIELDS: Final[dict[str, str]] = {
     "part": "`headers` or `body` of the request.",
     "path": "A file of the server.",
     "place": "Kind of the error and where it was raised, in a line with `repeated`.",
+    "position": "Position in the log of the record that a message is of.",
     "problem": "Name of the problem type in the response, or a description of what is wrong.",
     "reason": "Why the session ended.",
     "records": "Number of records.",
@@ -61,6 +62,7 @@ FIELDS: Final[dict[str, str]] = {
     "traceback": "Kinds of the errors and their places in the source, innermost last; messages only of known errors.",
     "url": "The URL that it listens on or sends to.",
     "verifying": "Names of the keys that verify.",
+    "webhook": "Name of the webhook.",
     "work": "Name of the background task or thread.",
 }
 """Every field that a line may have, besides `event`, `level`, `logger` and `timestamp`."""

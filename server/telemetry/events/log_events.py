@@ -403,6 +403,30 @@ _ROWS: Final = (
     Event(
         "log_stream.cut", "info", "life", "The client of a live stream read nothing and was disconnected.", ("actor",)
     ),
+    Event(
+        "webhook.failed",
+        "warning",
+        "fault",
+        "A webhook did not take a message; it is sent again.",
+        ("webhook", "because"),
+        repeats=("webhook", "because"),
+    ),
+    Event(
+        "webhook.dead_letter",
+        "error",
+        "fault",
+        "A message to a webhook was given up after three days of attempts. It can be replayed.",
+        ("webhook", "position", "because"),
+        repeats=("webhook",),
+    ),
+    Event(
+        "webhook.disabled",
+        "error",
+        "fault",
+        "Nothing is sent to a webhook any more until it is enabled again.",
+        ("webhook", "because"),
+    ),
+    Event("webhook.enabled", "info", "life", "A webhook that was disabled is sent to again.", ("webhook",)),
     Event("metrics.listening", "info", "life", "Metrics are served.", ("url",)),
     Event("spans.sending", "info", "life", "OpenTelemetry spans are sent.", ("url",)),
     Event(

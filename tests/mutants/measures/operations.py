@@ -223,7 +223,7 @@ OPERATIONS: Final[tuple[Mutant, ...]] = (
         "16.5.3",
         "test_a_secret_readable_by_others_opens_nothing",
         at(
-            "secrets:Secrets.names",
+            "secret_files:SecretFiles.names",
             replace(
                 """
                 if seen != self._seen:

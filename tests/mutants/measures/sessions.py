@@ -319,7 +319,7 @@ SESSIONS: Final[tuple[Mutant, ...]] = (
         "Administrators' secrets are read at the start, and what is removed later goes on.",
         "8.3.2",
         "test_secrets_can_be_made_and_removed_while_the_server_runs",
-        at("secrets:Secrets.names", replace("seen != self._seen", "not self._seen")),
+        at("secret_files:SecretFiles.names", replace("seen != self._seen", "not self._seen")),
     ),
     Mutant(
         "A proxy is told the groups of before until something else happens in the session.",

@@ -6,11 +6,12 @@ from typing import Final
 
 from litestar.types import ControllerRouterHandler
 
-from interlock.server.experience.endpoints.administration import accounts, executions, log, sessions
+from interlock.server.experience.endpoints.administration import accounts, executions, log, sessions, webhooks
 
 HANDLERS: Final[list[ControllerRouterHandler]] = [
     *sessions.HANDLERS,
     *accounts.HANDLERS,
     *executions.HANDLERS,
     *log.HANDLERS,
+    *webhooks.HANDLERS,
 ]

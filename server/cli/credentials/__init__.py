@@ -1,0 +1,1 @@
+"""Commands for the secrets of other software, and for webhooks."""
