@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import socket
 from collections import Counter
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 import pytest
@@ -22,9 +24,10 @@ from interlock.server.runtime.executions.executions import Accepted, Executions
 from interlock.server.services import Services
 from interlock.server.telemetry.metrics import PrometheusMetrics
 from tests.support.asynchronous import asynchronous
+from tests.support.client import logged_in
 from tests.support.metrics import Scrape
 from tests.support.own_log import logging_to_file
-from tests.support.running import eventually
+from tests.support.running import eventually, scenario
 from tests.support.runtime import LIMITS, bench, notes
 from tests.support.server import running_server
 from tests.support.some_realm import realm
@@ -167,3 +170,42 @@ async def test_two_processes_accept_one_intent_at_once_as_one_execution(tmp_path
             counts = Counter("refused" if isinstance(each, IntentReused) else each.repeated for each in answers)
             assert counts == ({False: 1, True: 7} if other == "hello" else {False: 1, True: 3, "refused": 4})
         await eventually(lambda: len(second.live) == len(made.executions.live) == 0)
+
+
+def accepts(url: str) -> bool:
+    """Return whether something listens at ``url``."""
+    address = urlsplit(url)
+    try:
+        socket.create_connection((address.hostname or "", address.port or 0), 5).close()
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize(("drain_s", "state"), [(60, "succeeded"), (0.2, "failed")])
+@scenario()
+async def test_a_stopping_server_waits_for_running_code_as_long_as_it_is_set(
+    tmp_path: Path, drain_s: float, state: str
+) -> None:
+    """What has not ended then is interrupted by the next start. Either way it stops with status 0."""
+    with running_server(tmp_path / "data", realm=REALM, drain_s=drain_s) as server:
+        async with await logged_in(server.url) as client:
+            intent = {"id": "i1", "name": "some_realm.echo", "parameters": {"text": f"until {tmp_path / 'go'}"}}
+            answer = (await client.request("POST", "/api/intents", json=intent)).json()
+
+            async def read() -> dict[str, Any]:
+                path = f"/api/executions/{answer['execution_id']}"
+                found: dict[str, Any] = (await client.request("GET", path)).json()
+                return found
+
+            async def running() -> bool:
+                return bool((await read())["state"] == "running")
+
+            await eventually(running)
+            stopping = asyncio.create_task(asyncio.to_thread(server.stop))
+            if state == "succeeded":
+                await eventually(lambda: not accepts(server.url))
+                (tmp_path / "go").touch()
+            assert await stopping == 0
+            server.start()
+            assert (await read())["state"] == state

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 from interlock import Context, IntentFailed, Realm
 from tests.support.runtime import Text
@@ -25,5 +26,8 @@ async def echo(context: Context, parameters: Text) -> Text:
                 await asyncio.Event().wait()
             except asyncio.CancelledError:
                 return parameters
+        case text if text.startswith("until "):
+            while not Path(text.removeprefix("until ")).exists():  # noqa: ASYNC110, ASYNC240  # another process makes it
+                await asyncio.sleep(0.02)
     await context.emit({"text": parameters.text})
     return parameters
