@@ -110,10 +110,7 @@ async def test_n10_answers_are_the_same_after_a_restart(data: Path) -> None:
 
 
 def test_n11_the_runtime_runs_without_the_web() -> None:
-    """The runtime knows of cookies, headers or sockets; or the experience plane writes data: never again.
-
-    Later work, with realms, will show what intents do to data.
-    """
+    """The runtime knows of cookies, headers or sockets; or the experience plane writes data: never again."""
     parts = [f"interlock.{path.removesuffix('.py').replace('/', '.')}" for path, _ in modules("server/runtime")]
     program = f"import sys, {', '.join(parts)}; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=True)

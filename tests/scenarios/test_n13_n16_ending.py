@@ -68,7 +68,7 @@ async def test_n13_an_ended_session_holds_no_socket(server: ServerProcess, way: 
 
     However the session ended, each socket receives the last transition, then 4403, and later messages are not answered.
     A change of the password closes the sockets before the ends of their sessions are recorded, so there is no transition.
-    Later work will show the same for intents.
+    Of intents: ``test_n13_a_revocation_racing_intents_is_a_fence``.
     """
     async with Client(server.url) as first:
         home, tab = await same_account(first, 2)

@@ -77,7 +77,7 @@ class Load:
 
 @pytest.mark.checks("one_outcome", "accepted_once")
 @pytest.mark.slow
-def test_kills_leave_each_accepted_intent_one_outcome(data: Path, tallies: Path) -> None:
+def test_n18_kills_leave_each_accepted_intent_one_outcome(data: Path, tallies: Path) -> None:
     """kill -9 under load of all three effects: one outcome each, and as many effects as the declaration promises."""
     chance = random.Random(18)  # noqa: S311
 
@@ -134,7 +134,7 @@ def test_kills_leave_each_accepted_intent_one_outcome(data: Path, tallies: Path)
 @pytest.mark.slow
 @pytest.mark.usefixtures("tallies")
 @scenario()
-async def test_a_revocation_racing_intents_is_a_fence(data: Path) -> None:
+async def test_n13_a_revocation_racing_intents_is_a_fence(data: Path) -> None:
     """In each race, a session submits intents while it is revoked: none is accepted later, and none goes on."""
     chance = random.Random(13)  # noqa: S311
     refused: Counter[str] = Counter()
@@ -196,7 +196,7 @@ async def test_a_revocation_racing_intents_is_a_fence(data: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("tallies")
 @scenario()
-async def test_one_id_from_16_clients_and_a_kill_is_one_execution(data: Path) -> None:
+async def test_n18_one_id_from_16_clients_and_a_kill_is_one_execution(data: Path) -> None:
     """16 clients submit the same id at once; the server is killed in the middle; all ask again."""
     with running_server(data, realm=REALM) as server:
         async with await logged_in(server.url) as client:
