@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, get_args
 
 import msgspec
 from litestar.openapi.spec import OpenAPIType, Schema
 from litestar.plugins import OpenAPISchemaPlugin
 from litestar.typing import FieldDefinition
-from msgspec import Meta, UnsetType
+from msgspec import UNSET, Meta, UnsetType
 
 from interlock.machine.events.messages import EventData, EventMessage
 from interlock.machine.ledger import Receipt
@@ -108,13 +108,21 @@ class StructSchemas(OpenAPISchemaPlugin):
         schemas = _described(self._kinds.values())
         known: dict[Any, Any] = {}
         for kind, fields in _MACHINE.items():
-            typed = [(name, known.get(each, each) if isinstance(each, type) else each) for name, each in fields.items()]
+            typed = [
+                (name, known.get(each, each) if isinstance(each, type) else each, *_default(each))
+                for name, each in fields.items()
+            ]
             known[kind] = msgspec.defstruct(kind.__name__, typed, namespace={"__doc__": kind.__doc__})
         schemas |= _described(known.values())
         for schema in schemas.values():
             if "enum" in schema:
                 schema["type"] = "string"
         return schemas
+
+
+def _default(kind: Any) -> tuple[Any, ...]:
+    """Return the default of a field of ``kind``: UNSET if it may be left out, nothing if it is required."""
+    return (UNSET,) if UnsetType in get_args(kind) else ()
 
 
 def _described(kinds: Any) -> dict[str, dict[str, Any]]:
