@@ -9,8 +9,8 @@ import hashlib
 import hmac
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -102,26 +102,34 @@ def test_a_setting_that_is_no_network_is_refused() -> None:
         Destinations(["inside"])
 
 
-Answering = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Any]
-
-
 @asynccontextmanager
 async def answering(text: bytes, context: ssl.SSLContext | None = None, *, hang: bool = False) -> AsyncIterator[int]:
     """Run a server that answers any request with ``text``, and then perhaps says nothing more. Yield its port."""
 
+    over = asyncio.Event()
+    handlers: set[asyncio.Task[Any] | None] = set()
+
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(text)
-        await writer.drain()
-        if hang:
-            await asyncio.sleep(3600)
-        writer.close()
+        handlers.add(asyncio.current_task())
+        try:
+            with suppress(ConnectionError, asyncio.IncompleteReadError):
+                await reader.readuntil(b"\r\n\r\n")
+                writer.write(text)
+                await writer.drain()
+            if hang:
+                await over.wait()
+        finally:
+            writer.close()
+            with suppress(ConnectionError, ssl.SSLError):
+                await writer.wait_closed()
 
     server = await asyncio.start_server(answer, "127.0.0.1", 0, ssl=context)
     try:
         yield server.sockets[0].getsockname()[1]
     finally:
         server.close()
+        over.set()
+        await asyncio.gather(*filter(None, handlers))
 
 
 async def posted(url: str, *, timeout_s: float = 30.0) -> client_module.Answer:
