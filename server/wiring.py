@@ -70,7 +70,7 @@ from interlock.server.settings import Settings
 from interlock.server.surface.head import HeadKeeper
 from interlock.server.surface.sqlite.files import Surface
 from interlock.server.system.host import HostMonitor
-from interlock.server.system.supervision import Supervisor
+from interlock.server.system.supervision import Supervisor, Work
 from interlock.server.telemetry import security_log
 from interlock.server.telemetry.metrics_recorder import MetricsRecorder
 
@@ -104,7 +104,6 @@ class _Core(msgspec.Struct):
     account_sessions: AccountSessions
     connections: Connections
     tail: Tail
-    realms: Realms
     executions: Executions
     runner: Runner
     streams: Streams
@@ -166,29 +165,20 @@ async def open_services(settings: Settings, realms: Realms | None = None) -> Asy
         host = HostMonitor(clock, Path(settings.data), reserve, surface.refuse_growth, lambda: keeper.failing)
         await host.begin()
         core = _Core(
-            clock,
-            host,
-            secrets,
-            sessions,
-            accounts,
-            account_sessions,
-            connections,
-            tail,
-            realms,
-            executions,
-            runner,
-            streams,
+            clock, host, secrets, sessions, accounts, account_sessions, connections, tail, executions, runner, streams
         )
         services = _assemble(settings, storage, core, stack)
-        await stack.enter_async_context(supervisor.running("expiry", expiry.run))
-        await stack.enter_async_context(
-            supervisor.running("keys", partial(secrets.ring.watch, partial(_use_keys, services, keeper)))
-        )
-        await stack.enter_async_context(supervisor.running("secrets", secrets.records.run))
-        await stack.enter_async_context(supervisor.running("host", host.run))
+        works: dict[str, Work] = {
+            "expiry": expiry.run,
+            "keys": partial(secrets.ring.watch, partial(_use_keys, services, keeper)),
+            "secrets": secrets.records.run,
+            "host": host.run,
+            "executions": runner.run,
+            "webhooks": services.webhooks.run,
+        }
+        for name, work in works.items():
+            await stack.enter_async_context(supervisor.running(name, work))
         runner.take_work()
-        await stack.enter_async_context(supervisor.running("executions", runner.run))
-        await stack.enter_async_context(supervisor.running("webhooks", services.webhooks.run))
         if settings.cheap_passwords_for_tests:
             _log.warning("passwords.unprotected", because="INTERLOCK_CHEAP_PASSWORDS_FOR_TESTS is set")
         _log.info(
@@ -346,7 +336,7 @@ def _assemble(settings: Settings, storage: Storage, core: _Core, stack: AsyncExi
         limits=limits,
         login_limits=LoginLimits(settings, clock, salt, pseudonyms),
         devices=Devices(core.accounts, clock, lambda: ring.keys),
-        realms=core.realms,
+        realms=core.executions.realms,
         executions=core.executions,
         runner=core.runner,
         streams=core.streams,

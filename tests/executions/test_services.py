@@ -151,7 +151,7 @@ async def test_two_processes_accept_one_intent_at_once_as_one_execution(tmp_path
             made.clock,
             made.sessions,
             made.accounts,
-            realms=made.executions._realms,
+            realms=made.executions.realms,
             store=made.surface.executions,
             directory=made.surface.directory,
             limits=LIMITS,

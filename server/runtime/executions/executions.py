@@ -94,11 +94,11 @@ class Executions(Door[Execution]):
         trace: TraceWriter | None = None,
     ) -> None:
         super().__init__(EXECUTION_MACHINE, feed, clock, cache_limit=cache_limit, trace=trace)
+        self.realms: Final = realms
         self.store: Final = store
         self.live: Final = LiveExecutions(limits)
         self._sessions = sessions
         self._accounts = accounts
-        self._realms = realms
         self._directory = directory
         # Acceptances of one id take turns, so that a repeat never counts against a limit, and finds what is being recorded.
         self._accepting = Turns()
@@ -213,7 +213,7 @@ class Executions(Door[Execution]):
             self._accepting.give(asked.execution_id)
 
     async def _accept(self, asked: _Submission, under: Authority) -> Accepted:
-        intent = self._realms.intent(asked.name)
+        intent = self.realms.intent(asked.name)
         intent.ensure_allowed(await self.groups(asked.subject))
         intent.decode_parameters(asked.parameters.encode())
         if asked.parent is not None:
