@@ -38,7 +38,7 @@ _EACH_TURN: Final = 32
 _LOOKS: Final = 8
 """How often, in the time that messages are kept, old ones are looked for."""
 _EPOCH_BYTES: Final = 9
-_STREAM_BYTES: Final = 1024
+_STREAM_BYTES: Final = 512
 """About the memory of a stream without messages."""
 _KEPT_MESSAGES: Final = 1024
 _KEPT_BYTES: Final = 1024 * 1024
