@@ -161,8 +161,13 @@ async def open_services(settings: Settings, realms: Realms | None = None) -> Asy
         account_sessions = AccountSessions(sessions, surface.directory, clock)
         superseded = await end_left_over(sessions, accounts, surface.accounts, at_once=settings.write_queue)
         await patiently(secrets.records.compare)
-        reserve = settings.disk_reserve_mib << 20
-        host = HostMonitor(clock, Path(settings.data), reserve, surface.refuse_growth, lambda: keeper.failing)
+        host = HostMonitor(
+            clock,
+            Path(settings.data),
+            settings.disk_reserve_mib << 20,
+            surface.refuse_growth,
+            lambda: keeper.failing,
+        )
         await host.begin()
         core = _Core(
             clock, host, secrets, sessions, accounts, account_sessions, connections, tail, executions, runner, streams
