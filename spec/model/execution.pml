@@ -1,12 +1,13 @@
 /* One intent that two clients submit under the same id, its execution, the session that they do it in, and a server that runs
  * the realm's code and may crash.
  *
- * The relation NEXT comes from spec/generated/execution.pml, so from the declaration alone. What the realm declares (effects,
- * and what the end of the session does) is chosen at the beginning. If the effects are transactional, the realm's store commits them
- * with the result, and is asked before an attempt is given up: the answer, and the record that follows, are one step. Every step of a task is one atomic block. What a task has
- * read may be old when it appends; each append is decided on the log at that time. A crash loses the server's memory, but code
- * that it ran may go on elsewhere and act late. Each MUTANT_… switch removes one safety measure. With TRACE, what a server wrote
- * down decides which of these steps it took: see intent.pml.
+ * The relation NEXT comes from spec/generated/execution.pml, so from the declaration alone. What the realm declares
+ * (effects, and what the end of the session does) is chosen at the beginning. If the effects are transactional, the realm's
+ * store commits them with the result, and is asked before an attempt is given up: the answer, and the record that follows,
+ * are one step. Every step of a task is one atomic block. What a task has read may be old when it appends; each append is
+ * decided on the log at that time. A crash loses the server's memory, but code that it ran may go on elsewhere and act
+ * late. Each MUTANT_… switch removes one safety measure. With TRACE, what a server wrote down decides which of these steps
+ * it took: see intent.pml.
  */
 #include "generated/execution.pml"
 #include "promises.pml"
@@ -20,8 +21,9 @@ bool ended;
 bool once, stores, cancels;
 byte committed, closed;           /* the store: the attempt whose result it has committed; it commits none up to `closed` */
 
-/* The server's memory. `recovered`: it has gone through what it found, and takes work. `queued`: it will start the execution. */
-bool up = true, recovered = true, queued, cancel_asked, revoking;
+/* The server's memory. `recovered`: it has gone through what it found, and takes work. `queued`: it will start the execution.
+ * `asks_store`: it has taken work and still waits for the store to say what became of a lost attempt. */
+bool up = true, recovered = true, queued, asks_store, cancel_asked, revoking;
 #define NONE 0
 #define RUNS 1
 #define HANGS 2
@@ -213,7 +215,7 @@ proctype World() TASK {
 #endif
   :: d_step { WORKS && KNOWN && !OVER && !cancel_asked && !calm -> cancel_asked = true; TELL2(ask_cancel, 0, 0) }
   :: d_step { up && crashes < CRASHES && !calm ->
-       crashes++; up = false; recovered = false; queued = false; cancel_asked = false; revoking = false;
+       crashes++; up = false; recovered = false; queued = false; asks_store = false; cancel_asked = false; revoking = false;
        stray = (own.at != NONE -> own.number : stray); own.at = NONE; own.number = 0;
        submits[0] = false; found[0] = false; follows[0] = false;
        submits[1] = false; found[1] = false; follows[1] = false;
@@ -221,11 +223,11 @@ proctype World() TASK {
        TELL2(kill_, 0, 0) }
   :: d_step { !up -> up = true; TELL2(boot_, execution.state, 0) }
   :: d_step { up && (!recovered || stores) && LOST && MAY_GIVE_UP ->
-       record(EVENT_interrupt, execution.attempt);
-       queued = recovered && execution.state == STATE_accepted }
+       record(EVENT_interrupt, execution.attempt) }
+  :: d_step { asks_store && execution.state == STATE_accepted -> asks_store = false; queued = true }
   :: d_step { up && LOST && stores && committed == execution.attempt -> record(EVENT_succeed, committed) }
   :: d_step { up && !recovered && (execution.state != STATE_running || stores) ->
-       recovered = true; queued = TO_QUEUE; told_end = told_end || ended;
+       recovered = true; queued = TO_QUEUE; asks_store = (execution.state == STATE_running); told_end = told_end || ended;
        take_line_or_late(LINE_recover);
        TELL2(recovered_, execution.state, 0) }
 #ifndef TRACE

@@ -58,7 +58,7 @@ inline begin_intent() {
 }
 inline next_intent() {
   execution.state = STATE_none; execution.attempt = 0; ended = false;
-  up = true; recovered = true; queued = false; cancel_asked = false; revoking = false;
+  up = true; recovered = true; queued = false; asks_store = false; cancel_asked = false; revoking = false;
   own.at = NONE; own.number = 0; stray = 0;
   for (client : 0 .. 1) { submits[client] = false; found[client] = false; follows[client] = false; waits[client] = false; tries[client] = 0 }
   client = 0;
