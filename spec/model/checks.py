@@ -122,7 +122,7 @@ CHECKS: Final[tuple[Check, ...]] = (
         ),
         EXECUTION_BOUNDS,
         "A server that has crashed starts again. Code that hangs runs out of time. Otherwise none about timing. An append and"
-        " its condition are one step, as in one transaction.",
+        " its condition are one step, as in one transaction; so are the answer of a realm's store and the record that follows.",
         covers=EXECUTION,
     ),
     Check(
