@@ -291,7 +291,11 @@ def _assemble(settings: Settings, storage: Storage, core: _Core, stack: AsyncExi
     tickets = Tickets(surface.tickets, clock, lifetime_ms=round(settings.ticket_s * 1000))
     limits = RateLimits(settings, clock, salt)
     authenticator = Authenticator(sessions, core.accounts, tokens, tickets, limits, clock)
-    events = EventLog(surface.log, core.tail)
+    events = EventLog(
+        surface.log,
+        core.tail,
+        {SESSION_MACHINE.kind: sessions.cached, EXECUTION_MACHINE.kind: core.executions.cached},
+    )
     webhooks = Webhooks(
         core.secrets.webhooks, surface.webhooks, events, clock, Destinations(settings.outgoing_networks)
     )

@@ -67,7 +67,13 @@ async def inside(folder: Path, url: str) -> AsyncIterator[Inside]:
         tail = Tail(sessions.records, 0)
         feed.subscribe(tail.observe)
         await feed.start()
-        webhooks = Webhooks(files, surface.webhooks, EventLog(surface.log, tail), clock, Destinations([LOOPBACK]))
+        webhooks = Webhooks(
+            files,
+            surface.webhooks,
+            EventLog(surface.log, tail, {"session": sessions.cached}),
+            clock,
+            Destinations([LOOPBACK]),
+        )
         running = asyncio.create_task(webhooks.run())
         try:
             await eventually(webhooks.statuses)

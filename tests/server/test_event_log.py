@@ -15,6 +15,7 @@ from tests.support.log import interlock, records
 from tests.support.running import eventually, scenario, until
 from tests.support.server import running_server
 from tests.support.subscriber import Subscriber, subscriber_token
+from tests.support.tallies import REALM, create
 
 
 async def visit(url: str, visitors: int) -> list[str]:
@@ -201,3 +202,34 @@ def test_an_unknown_scope_is_refused(tmp_path: Path, scope: str) -> None:
     assert (outcome.returncode, outcome.stdout) == (2, "")
     assert outcome.stderr == "interlock: a scope is session-ends, executions:REALM, or all\n"
     assert list(tmp_path.iterdir()) == []
+
+
+@scenario()
+async def test_a_realms_scope_covers_each_step_of_its_executions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create(tmp_path / "tallies.db")
+    monkeypatch.setenv("TALLIES", str(tmp_path / "tallies.db"))
+    with running_server(tmp_path / "data", realm=REALM) as server:
+        own = subscriber_token(server.data, "executions:tallies")
+        other = subscriber_token(server.data, "executions:notes", name="other")
+        async with (
+            Subscriber(server.url, own) as shop,
+            Subscriber(server.url, other) as beside,
+            await logged_in(server.url) as user,
+        ):
+            body = {"id": "first", "name": "tallies.once", "parameters": {}}
+            accepted = (await user.request("POST", "/api/intents", json=body)).raise_for_status().json()
+            async with shop.follow(after=0) as stream:
+                live = [await stream.event() for _ in range(3)]
+            assert [each["type"] for each in live] == ["execution.accept", "execution.start", "execution.succeed"]
+            about = {"realm": "tallies", "intent": "tallies.once", "intent_id": "first"}
+            about |= {"session_id": user.session_id, "instance_id": accepted["execution_id"]}
+            for each in live:
+                assert about.items() <= each["data"].items()
+            assert await shop.every() == live
+            assert await beside.every() == []
+        server.stop()
+        server.start()
+        async with Subscriber(server.url, own) as shop:
+            assert await shop.every() == live, "the same from the disk"

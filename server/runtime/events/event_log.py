@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -27,12 +28,16 @@ class EventPage(msgspec.Struct, frozen=True):
 
 
 class EventLog:
-    """The event messages of ``log``, whose newest records ``tail`` keeps. ``followers``: the number of open streams."""
+    """The event messages of ``log``, whose newest records ``tail`` keeps. ``followers``: the number of open streams.
 
-    def __init__(self, log: TransitionLog, tail: Tail) -> None:
+    ``cached`` returns an instance from memory, by kind: what has just happened is told without a read.
+    """
+
+    def __init__(self, log: TransitionLog, tail: Tail, cached: Mapping[str, Callable[[str], Any | None]]) -> None:
         self.tail: Final = tail
         self.followers = 0
         self._log = log
+        self._cached = cached
 
     @property
     def newest(self) -> int:
@@ -85,7 +90,10 @@ class EventLog:
         machine = needed_for(record.transition)
         if machine is None:
             return None
-        instance = await self._log.load(machine, record.transition.instance_id)
+        step = record.transition
+        instance = self._cached[machine.kind](step.instance_id)
+        if instance is None or instance.version < step.version:
+            instance = await self._log.load(machine, step.instance_id)
         if instance is None:
             raise SurfaceFailed(f"the log holds no {machine.kind} of its record {record.position}")
         return instance
