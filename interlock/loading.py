@@ -9,31 +9,37 @@ import traceback
 from collections.abc import Callable, Iterable
 from functools import partial
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any, Final
 
 from interlock.machine.errors import RealmInvalid
 from interlock.realm import Realm, Realms
+from interlock.remote import SUFFIX, RemoteCall, read_remote, uncallable
 
 GROUP: Final = "interlock.realms"
 """The entry points (as in ``[project.entry-points."interlock.realms"]``) of packages that bring a realm."""
 
 
-def load_realms(paths: Iterable[str] = ()) -> Realms:
-    """Return the realms at ``paths``, each ``package.module:name``, and those of the entry points.
+def load_realms(paths: Iterable[str] = (), call: RemoteCall = uncallable) -> Realms:
+    """Return the realms at ``paths``, and those of the entry points.
 
-    The working directory is the last place where modules are searched for. A realm that is named twice is loaded once.
+    A path is ``package.module:name``, or the file that declares a remote realm, ``path/to/it.toml``. ``call`` makes the
+    handlers of remote intents. The working directory is the last place where modules are searched for. A realm that is named
+    twice is loaded once.
 
     Raises:
-        RealmInvalid: one can't be imported, is no Realm, or has the name of another.
+        RealmInvalid: one can't be imported, is no Realm, or has the name of another; or a file declares something wrong.
     """
     if not {"", here := os.getcwd()} & {*sys.path}:  # noqa: PTH109  # sys.path holds texts
         sys.path.append(here)
-    named = [_loaded(path, partial(_imported, path)) for path in paths]
+    named = [_loaded(path, partial(_found, path, call)) for path in dict.fromkeys(paths)]
     installed = [_loaded(f"{point.name} = {point.value}", point.load) for point in entry_points(group=GROUP)]
     return Realms(dict.fromkeys(named + installed))
 
 
-def _imported(path: str) -> Any:
+def _found(path: str, call: RemoteCall) -> Any:
+    if path.endswith(SUFFIX):
+        return read_remote(Path(path), call)
     module, _, name = path.partition(":")
     return vars(importlib.import_module(module)).get(name)
 

@@ -29,7 +29,8 @@ from interlock.machine.errors import (
     RoleMissing,
 )
 from interlock.machine.execution.commands import Effects, OnSessionEnd
-from interlock.strict_json import portable_json
+from interlock.schemas import JsonSchema, JsonValue, Misfit
+from interlock.strict_json import canonical_json, portable_json
 
 MAX_PARAMETERS_BYTES: Final = 64 * 1024
 """The largest JSON of an intent's parameters."""
@@ -84,7 +85,8 @@ class Store(Protocol):
 class Intent(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """One declared intent.
 
-    ``timeout_ms`` counts from its acceptance. Without ``roles``, every account may submit it.
+    ``timeout_ms`` counts from its acceptance. Without ``roles``, every account may submit it. A remote intent has schemas in
+    place of types: its parameters are a :class:`~interlock.schemas.JsonValue`, and its result is decoded JSON.
     """
 
     realm: str
@@ -93,8 +95,8 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     on_session_end: OnSessionEnd
     timeout_ms: int
     roles: frozenset[str]
-    parameters: type[msgspec.Struct]
-    result: type[msgspec.Struct] | None
+    parameters: type[msgspec.Struct] | JsonSchema
+    result: type[msgspec.Struct] | JsonSchema | None
     handler: Handler[Any, Any]
     store: Store | None
     description: str
@@ -118,6 +120,8 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True, eq=False):
             raise ParametersRefused("", f"{len(raw)} bytes of JSON; the limit is {MAX_PARAMETERS_BYTES}")
         try:
             given = portable_json(raw)
+            if isinstance(self.parameters, JsonSchema):
+                return _fitting(self.parameters, given)
             parameters = msgspec.convert(given, type=self.parameters, str_keys=True)
         except msgspec.ValidationError as error:
             raise ParametersRefused(*_field_and_problem(str(error))) from None
@@ -133,6 +137,8 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         Raises:
             ResultRefused: it is not of the declared type, or larger than 64 KiB.
         """
+        if isinstance(self.result, JsonSchema):
+            return _encoded_fitting(self.result, value)
         if not (value is None if self.result is None else isinstance(value, self.result)):
             declared = self.result.__name__ if self.result else "None"
             raise ResultRefused(f"the result is a {type(value).__name__}; {self.name} declares {declared}")
@@ -218,25 +224,35 @@ class Realm:
             raise RealmInvalid(f"intent {name}: effects='transactional' needs a store: Realm({self.name!r}, store=...)")
 
         def declare(handler: Handler[P, R]) -> Handler[P, R]:
-            if name in self._intents:
-                raise RealmInvalid(f"intent {name}: declared twice")
             parameters, result = types_of(name, handler)
-            self._intents[name] = Intent(
-                realm=self.name,
-                name=name,
-                effects=effects,
-                on_session_end=on_session_end,
-                timeout_ms=round(timeout_s * 1000),
-                roles=groups,
-                parameters=parameters,
-                result=result,
-                handler=handler,
-                store=self.store,
-                description=inspect.getdoc(handler) or "",
+            self.add(
+                Intent(
+                    realm=self.name,
+                    name=name,
+                    effects=effects,
+                    on_session_end=on_session_end,
+                    timeout_ms=round(timeout_s * 1000),
+                    roles=groups,
+                    parameters=parameters,
+                    result=result,
+                    handler=handler,
+                    store=self.store,
+                    description=inspect.getdoc(handler) or "",
+                )
             )
             return handler
 
         return declare
+
+    def add(self, intent: Intent) -> None:
+        """Add ``intent``, whose options are checked.
+
+        Raises:
+            RealmInvalid: there is one of this name.
+        """
+        if intent.name in self._intents:
+            raise RealmInvalid(f"intent {intent.name}: declared twice")
+        self._intents[intent.name] = intent
 
 
 class Realms:
@@ -268,6 +284,25 @@ class Realms:
 
     def __iter__(self) -> Iterator[Realm]:
         return iter(self._realms.values())
+
+
+def _encoded_fitting(schema: JsonSchema, value: Any) -> bytes:
+    try:
+        schema.check(value)
+        raw = canonical_json(value).encode()
+    except Misfit as misfit:
+        raise ResultRefused(f"the result does not fit its declared schema: {misfit}") from None
+    if len(raw) > MAX_RESULT_BYTES:
+        raise ResultRefused(f"the result is {len(raw)} bytes of JSON; the limit is {MAX_RESULT_BYTES}")
+    return raw
+
+
+def _fitting(schema: JsonSchema, value: Any) -> JsonValue:
+    try:
+        schema.check(value)
+    except Misfit as misfit:
+        raise ParametersRefused(misfit.field, misfit.problem) from None
+    return JsonValue(value)
 
 
 def _field_and_problem(said: str) -> tuple[str, str]:

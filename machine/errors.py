@@ -52,6 +52,8 @@ InterlockError
 ├── NestedTooDeep                executions that submit executions reach the limit of their depth
 ├── ResultRefused                a realm's code returned or emitted what it may not
 ├── AttemptClosed                the attempt came too late to commit anything
+├── OutcomeTooLate               a remote realm reports the outcome of an attempt that does not run any more
+├── WebhookSignatureInvalid      a request that must be signed is not, or its time is too far off
 ├── ClientAuthenticationFailed   a program did not authenticate as a registered client
 └── SettingsError                the configuration can't be used
     ├── RealmInvalid             a realm or one of its intents is declared wrongly, or can't be loaded
@@ -367,6 +369,17 @@ class AttemptClosed(InterlockError):
 
     def __init__(self) -> None:
         super().__init__("this attempt may not commit: its execution has ended or another attempt has replaced it")
+
+
+class OutcomeTooLate(InterlockError):
+    """A remote realm reports the outcome of an attempt that is not running: nothing was recorded."""
+
+    def __init__(self, attempt: int) -> None:
+        super().__init__(f"attempt {attempt} of this execution is not running: its outcome was not recorded")
+
+
+class WebhookSignatureInvalid(InterlockError):
+    """A request that must be signed (Standard Webhooks) is not signed with a valid secret, or not at this time."""
 
 
 class ClientAuthenticationFailed(InterlockError):

@@ -12,6 +12,7 @@ from interlock.server.experience.endpoints import (
     executions,
     oauth,
     operations,
+    remote_realms,
     sessions,
 )
 from interlock.server.experience.endpoints.administration import HANDLERS as ADMIN_HANDLERS
@@ -50,6 +51,7 @@ def build_app(settings: Settings, realms: Realms | None = None) -> InstrumentedA
             *exchange.HANDLERS,
             *executions.HANDLERS,
             *read.HANDLERS,
+            *remote_realms.HANDLERS,
             Router(
                 "/api/admin",
                 tags=["admin"],

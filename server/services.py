@@ -32,6 +32,7 @@ from interlock.server.runtime.connections import Connections
 from interlock.server.runtime.events.event_log import EventLog
 from interlock.server.runtime.events.webhooks import Webhooks
 from interlock.server.runtime.executions.executions import Executions
+from interlock.server.runtime.executions.remote_realms import RemoteRealms
 from interlock.server.runtime.executions.runner import Runner
 from interlock.server.runtime.executions.streams import Streams
 from interlock.server.runtime.secret_records import SecretRecords
@@ -76,6 +77,7 @@ class Services(msgspec.Struct):
     logins: Logins
     devices: Devices
     realms: Realms
+    remote_realms: RemoteRealms
     executions: Executions
     runner: Runner
     streams: Streams

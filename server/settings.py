@@ -31,7 +31,10 @@ Origin = Annotated[
 """An origin as browsers write it (RFC 6454, 6.1): lower case, no path. ``null`` and ``*`` are refused: both match any page."""
 
 _NAME: Final = "[A-Za-z_][A-Za-z0-9_]*"
-RealmPath = Annotated[str, _wanted("a realm as package.module:name", rf"^{_NAME}(\.{_NAME})*:{_NAME}$")]
+RealmPath = Annotated[
+    str,
+    _wanted("a realm as package.module:name, or a file path/to/it.toml", rf"^{_NAME}(\.{_NAME})*:{_NAME}$|\.toml$"),
+]
 Seconds = Annotated[float, Meta(gt=0, le=10 * 366 * 86_400)]
 Count = Annotated[int, Meta(ge=1, le=100_000_000)]
 RateText = Annotated[
@@ -78,7 +81,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         tuple[RealmPath, ...],
         _doc(
             "Realms, the application's code that handles intents, besides those of installed packages; each as"
-            " `package.module:name`; comma-separated."
+            " `package.module:name`, or a TOML file that declares a remote realm; comma-separated."
         ),
     ] = ()
     origins: Annotated[
@@ -244,8 +247,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     outgoing_networks: Annotated[
         tuple[str, ...],
         _doc(
-            "Private networks that webhooks may be sent to, also by plain HTTP; comma-separated. All others must be https URLs"
-            " of public addresses."
+            "Private networks where webhooks and remote realms may be, also by plain HTTP; comma-separated. All others must be"
+            " https URLs of public addresses."
         ),
     ] = ()
     trusted_proxies: Annotated[

@@ -33,6 +33,7 @@ from interlock.server.guard.oidc.id_tokens import IdTokens
 from interlock.server.guard.passwords.blocklist import Blocklist
 from interlock.server.guard.passwords.hashing import Passwords
 from interlock.server.guard.secrets import Secrets
+from interlock.server.guard.signing_secrets import SigningSecrets
 from interlock.server.guard.subscribers import Subscribers
 from interlock.server.guard.throttling.addresses import Addresses
 from interlock.server.guard.throttling.devices import Devices
@@ -57,6 +58,7 @@ from interlock.server.runtime.events.event_log import EventLog
 from interlock.server.runtime.events.webhooks import Webhooks
 from interlock.server.runtime.executions.executions import Executions
 from interlock.server.runtime.executions.live import ExecutionLimits
+from interlock.server.runtime.executions.remote_realms import RemoteRealms
 from interlock.server.runtime.executions.runner import Runner
 from interlock.server.runtime.executions.streams import Streams
 from interlock.server.runtime.expiry import Expiry
@@ -104,6 +106,7 @@ class _Core(msgspec.Struct):
     account_sessions: AccountSessions
     connections: Connections
     tail: Tail
+    remote_realms: RemoteRealms
     executions: Executions
     runner: Runner
     streams: Streams
@@ -121,8 +124,8 @@ async def open_services(settings: Settings, realms: Realms | None = None) -> Asy
         HeadRefused: the log does not match its signed head, or has none.
         ClockBehind: the machine's clock is too far behind the log's newest record.
     """
-    connections, supervisor = Connections(), Supervisor()
-    realms = load_realms(settings.realm) if realms is None else realms
+    connections, supervisor, remote = Connections(), Supervisor(), RemoteRealms.over(settings)
+    realms = load_realms(settings.realm, remote.call) if realms is None else realms
     # Check the head before anything is opened for writing.
     head = signed_head.read_checked(settings)
     async with open_storage(settings, connections, supervisor) as storage, AsyncExitStack() as stack:
@@ -155,22 +158,27 @@ async def open_services(settings: Settings, realms: Realms | None = None) -> Asy
         # All listeners have subscribed.
         await feed.start(position)
         orphans = await disconnect_orphans(surface.log, sessions, settings.node, at_once=settings.write_queue)
+        stack.push_async_callback(remote.close)
         stack.push_async_callback(runner.close)
         interrupted = await runner.recover(surface.log)
         storage.trace.recovered()
         account_sessions = AccountSessions(sessions, surface.directory, clock)
         superseded = await end_left_over(sessions, accounts, surface.accounts, at_once=settings.write_queue)
         await patiently(secrets.records.compare)
-        host = HostMonitor(
-            clock,
-            Path(settings.data),
-            settings.disk_reserve_mib << 20,
-            surface.refuse_growth,
-            lambda: keeper.failing,
-        )
-        await host.begin()
+        host = await _begin_host(settings, clock, surface, keeper)
         core = _Core(
-            clock, host, secrets, sessions, accounts, account_sessions, connections, tail, executions, runner, streams
+            clock,
+            host,
+            secrets,
+            sessions,
+            accounts,
+            account_sessions,
+            connections,
+            tail,
+            remote,
+            executions,
+            runner,
+            streams,
         )
         services = _assemble(settings, storage, core, stack)
         works: dict[str, Work] = {
@@ -193,6 +201,13 @@ async def open_services(settings: Settings, realms: Realms | None = None) -> Asy
             executions_interrupted=interrupted,
         )
         yield services
+
+
+async def _begin_host(settings: Settings, clock: SystemClock, surface: Surface, keeper: HeadKeeper) -> HostMonitor:
+    reserve = settings.disk_reserve_mib << 20
+    host = HostMonitor(clock, Path(settings.data), reserve, surface.refuse_growth, lambda: keeper.failing)
+    await host.begin()
+    return host
 
 
 def _use_keys(services: Services, keeper: HeadKeeper, keys: Keys | None, retired_early: bool) -> None:  # noqa: FBT001  # KeyRing.watch says what it means
@@ -221,6 +236,7 @@ async def _open_secrets(settings: Settings, clock: Clock, feed: Feed, surface: S
         "client": clients.held,
         "subscriber": subscribers.held,
         "webhook": webhooks.held,
+        "realm": SigningSecrets(keys, "realm").held,
     }
     records = SecretRecords(feed, clock, looks)
     await records.restore(surface.directory)
@@ -346,6 +362,7 @@ def _assemble(settings: Settings, storage: Storage, core: _Core, stack: AsyncExi
         login_limits=LoginLimits(settings, clock, salt, pseudonyms),
         devices=Devices(core.accounts, clock, lambda: ring.keys),
         realms=core.executions.realms,
+        remote_realms=core.remote_realms,
         executions=core.executions,
         runner=core.runner,
         streams=core.streams,

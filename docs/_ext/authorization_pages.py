@@ -21,6 +21,7 @@ def authorization() -> str:
             "client's secret",
             "subscriber's secret",
             "administrator's secret",
+            "realm's signature",
         ),
         rows,
     )
@@ -31,5 +32,5 @@ def _opened_by(call: Call) -> tuple[bool, ...]:
     names = {name for choice in choices for name in choice}
     in_body = "RefreshBody" in str(call.operation.get("requestBody"))
     refresh = "cookie" in names or in_body
-    of_programs = (name in names for name in ("client", "subscriber", "admin"))
+    of_programs = (name in names for name in ("client", "subscriber", "admin", "realm"))
     return ({} in choices and not in_body, "bearer" in names, refresh, *of_programs)

@@ -27,6 +27,7 @@ _CREDENTIALS: Final = {
     "client": "client secret",
     "admin": "administrator's secret",
     "subscriber": "subscriber's secret",
+    "realm": "realm's signature",
 }
 
 

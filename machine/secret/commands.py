@@ -9,8 +9,8 @@ from typing import Annotated, ClassVar, Final, Literal, TypeAlias
 import msgspec
 from msgspec import Meta
 
-Purpose: TypeAlias = Literal["signing", "refresh", "admin", "client", "subscriber", "webhook"]
-"""What a secret is for: signing tokens, the MACs of refresh tokens, an administrator, a client, a subscriber, or a webhook."""
+Purpose: TypeAlias = Literal["signing", "refresh", "admin", "client", "subscriber", "webhook", "realm"]
+"""What a secret is for: signing tokens, the MACs of refresh tokens, an administrator, client, subscriber, webhook or realm."""
 
 _FINGERPRINT_BYTES: Final = 16
 

@@ -11,6 +11,7 @@ import rich_click as click
 from rich.console import Console
 from rich.table import Table
 
+from interlock.server.cli.credentials.realm_secrets import realm_secrets
 from interlock.server.cli.credentials.secrets import admin_token, clients, subscribers
 from interlock.server.cli.credentials.webhooks import webhooks
 from interlock.server.cli.errors import errors_as_messages
@@ -104,6 +105,7 @@ for _command in (
     check,
     check_trace,
     realms,
+    realm_secrets,
     keys,
     clients,
     subscribers,

@@ -15,6 +15,7 @@ from rich.table import Table
 
 from interlock.loading import load_realms
 from interlock.realm import PROMISES, Intent
+from interlock.schemas import JsonSchema
 from interlock.server.cli.errors import errors_as_messages
 from interlock.server.cli.options import config_option, setting_options
 from interlock.server.settings_loading import load_settings
@@ -49,7 +50,7 @@ def realms(config: Path | None, *, as_json: bool, **flags: Any) -> None:
             )
         Console(highlight=False).print(table)
     if not [*loaded]:
-        click.echo("no realms are loaded: name one with --realm package.module:name")
+        click.echo("no realms are loaded: name one with --realm package.module:name or --realm path/to/file.toml")
 
 
 def _described(intent: Intent) -> dict[str, Any]:
@@ -62,21 +63,31 @@ def _described(intent: Intent) -> dict[str, Any]:
         "on_session_end": intent.on_session_end,
         "roles": sorted(intent.roles),
         "parameters": _parameters_schema(intent.parameters),
-        "result": msgspec.json.schema(intent.result) if intent.result else None,
+        "result": _schema(intent.result) if intent.result else None,
     }
 
 
-def _parameters_schema(parameters: type[msgspec.Struct]) -> dict[str, Any]:
-    """Return the JSON schema of ``parameters``. Unknown fields are refused, whether or not the type itself says so."""
-    schema = msgspec.json.schema(parameters)
+def _schema(declared: type[msgspec.Struct] | JsonSchema) -> dict[str, Any]:
+    return declared.schema if isinstance(declared, JsonSchema) else msgspec.json.schema(declared)
+
+
+def _parameters_schema(parameters: type[msgspec.Struct] | JsonSchema) -> dict[str, Any]:
+    """Return the JSON schema of ``parameters``. Unknown fields are refused, whether or not a Python type itself says so."""
+    schema = _schema(parameters)
+    if isinstance(parameters, JsonSchema):
+        return schema
     schema["$defs"][schema["$ref"].rpartition("/")[2]]["additionalProperties"] = False
     return schema
 
 
 def _signature(intent: Intent) -> str:
     """Return the names of the fields of parameters and result. Those with a default are marked with ``?``."""
-    given, returned = (
-        ", ".join(f.encode_name + ("" if f.required else "?") for f in msgspec.structs.fields(kind)) if kind else ""
-        for kind in (intent.parameters, intent.result)
-    )
+    given, returned = (", ".join(_fields(each)) if each else "" for each in (intent.parameters, intent.result))
     return f"({given}) → ({returned})"
+
+
+def _fields(declared: type[msgspec.Struct] | JsonSchema) -> list[str]:
+    if isinstance(declared, JsonSchema):
+        required = declared.schema.get("required", ())
+        return [name if name in required else f"{name}?" for name in declared.schema.get("properties", ())]
+    return [f.encode_name + ("" if f.required else "?") for f in msgspec.structs.fields(declared)]

@@ -193,6 +193,20 @@ KINDS: Final[dict[type[Exception], Kind]] = {
         Recovery.RETRY_LATER,
         "Retry with the same id after the seconds in Retry-After, or cancel an execution.",
     ),
+    errors.WebhookSignatureInvalid: Kind(
+        401,
+        "signature-invalid",
+        "The request is not signed by this realm",
+        Recovery.FIX_REQUEST,
+        "Sign id, time and body with a secret made by `interlock realm-secrets add`, now.",
+    ),
+    errors.OutcomeTooLate: Kind(
+        409,
+        "outcome-too-late",
+        "The attempt is not running any more",
+        Recovery.FIX_REQUEST,
+        "Drop the outcome; do not retry.",
+    ),
     errors.ExecutionNotFound: _NOT_FOUND,
     errors.SettingsError: Kind(
         503,

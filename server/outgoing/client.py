@@ -15,12 +15,17 @@ import msgspec
 from interlock.server.outgoing.destinations import DestinationRefused, Destinations
 
 _MOST_BYTES: Final = 64 * 1024
+_CONNECT_S: Final = 10.0
 _LONGEST_WAIT_MS: Final = 86_400_000
 _MS_PER_S: Final = 1000
 
 
 class Unreachable(Exception):
-    """There was no answer. The message says why."""
+    """There was no answer. The message says why. ``sent``: a part of the request was sent, so it may have had its effects."""
+
+    def __init__(self, why: str, *, sent: bool) -> None:
+        self.sent = sent
+        super().__init__(why)
 
 
 class TooLong(Exception):
@@ -38,20 +43,32 @@ class Answer(msgspec.Struct, frozen=True):
 class OutgoingClient:
     """Sends requests to ``url``, within ``timeout_s`` each. ``at_once`` is how many there may be at a time.
 
-    Each client has connections of its own: one that was verified for one host is never used for another.
+    Each client has connections of its own: one that was verified for one host is never used for another. Without
+    ``keep_alive``, each request has a new connection. Then a failure never leaves open whether the request was sent, as it
+    does if the other side closes a kept connection at that moment. ``most_bytes`` limits an answer.
     """
 
-    def __init__(self, url: str, destinations: Destinations, *, timeout_s: float, at_once: int) -> None:
+    def __init__(  # the limits by name
+        self,
+        url: str,
+        destinations: Destinations,
+        *,
+        timeout_s: float,
+        at_once: int,
+        keep_alive: bool = True,
+        most_bytes: int = _MOST_BYTES,
+    ) -> None:
         self._url = httpx.URL(url)
         self._destinations = destinations
         self._timeout_s = timeout_s
+        self._most_bytes = most_bytes
         self._http = httpx.AsyncClient(
-            timeout=timeout_s,
+            timeout=httpx.Timeout(timeout_s, connect=min(timeout_s, _CONNECT_S)),
             follow_redirects=False,
             # A proxy would resolve the name anew, and might be sent anywhere.
             trust_env=False,
             verify=_certificates(),
-            limits=httpx.Limits(max_connections=at_once, max_keepalive_connections=at_once),
+            limits=httpx.Limits(max_connections=at_once, max_keepalive_connections=at_once if keep_alive else 0),
         )
 
     async def post(self, headers: Mapping[str, str], body: bytes, now_ms: int) -> Answer:
@@ -60,6 +77,12 @@ class OutgoingClient:
         Raises:
             Unreachable: there was none, or it was too long.
         """
+        sent = False
+
+        async def trace(event: str, _info: object) -> None:
+            nonlocal sent
+            sent = sent or event == "http11.send_request_headers.started"
+
         try:
             async with asyncio.timeout(self._timeout_s):
                 address = await self._destinations.resolve(self._url)
@@ -68,22 +91,22 @@ class OutgoingClient:
                     self._url.copy_with(host=address),
                     content=body,
                     headers={**headers, "host": self._url.netloc.decode("ascii"), "accept-encoding": "identity"},
-                    extensions={"sni_hostname": self._url.raw_host.decode("ascii")},
+                    extensions={"sni_hostname": self._url.raw_host.decode("ascii"), "trace": trace},
                 )
                 answer = await self._http.send(request, stream=True)
                 try:
-                    content = await read_at_most(answer, _MOST_BYTES)
+                    content = await read_at_most(answer, self._most_bytes)
                 finally:
                     await answer.aclose()
         except TimeoutError:
-            raise Unreachable(f"no answer within {self._timeout_s:g} s") from None
+            raise Unreachable(f"no answer within {self._timeout_s:g} s", sent=sent) from None
         except TooLong:
-            raise Unreachable(f"the answer is longer than {_MOST_BYTES} bytes") from None
+            raise Unreachable(f"the answer is longer than {self._most_bytes} bytes", sent=sent) from None
         except DestinationRefused as error:
-            raise Unreachable(str(error)) from None
+            raise Unreachable(str(error), sent=False) from None
         except (httpx.HTTPError, OSError) as error:
             # The message of some errors is empty, and of others it is internal.
-            raise Unreachable(f"{type(error).__name__}: {error}".rstrip(": ")) from None
+            raise Unreachable(f"{type(error).__name__}: {error}".rstrip(": "), sent=sent) from None
         return Answer(answer.status_code, _retry_after_ms(answer.headers.get("retry-after", ""), now_ms), content)
 
     async def close(self) -> None:

@@ -134,6 +134,7 @@ def test_the_reference_names_each_calls_credential(pages: dict[str, Page]) -> No
         "client": "client secret",
         "admin": "administrator's secret",
         "subscriber": "subscriber's secret",
+        "realm": "realm's signature",
         "none": "none",
     }
     text, rights = (pages[f"reference/{name}.html"].text for name in ("http", "authorization"))

@@ -53,7 +53,7 @@ async def all_is_refused(client: Client, admin: Admin, gateway: str, *, harmless
         "POST /api/auth/register": {"email": new_email(), "password": PASSWORD},
         "POST /api/auth/refresh": {"refresh_token": client.refresh_token},
     }
-    ids = {"session_id": client.session_id, "account_id": subject}
+    ids = {"session_id": client.session_id, "account_id": subject, "execution_id": "exe_x", "realm": "billing"}
     for path, item in document["paths"].items():
         address = re.sub(r"\{(.*?)\}", lambda name: ids[name[1]], path)
         for method in item:

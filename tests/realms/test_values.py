@@ -96,7 +96,7 @@ def test_no_input_is_anything_but_taken_or_refused(given_input: Any) -> None:
     raw = given_input if isinstance(given_input, bytes) else msgspec.json.encode(given_input)
     for intent in (CREATE, REMOVE):
         with suppress(ParametersRefused):
-            assert isinstance(intent.decode_parameters(raw), intent.parameters)
+            assert msgspec.json.encode(intent.decode_parameters(raw)).startswith(b"{")
 
 
 def test_a_result_is_json_with_sorted_names() -> None:

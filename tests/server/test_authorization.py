@@ -31,6 +31,7 @@ _REFUSED_AT_THE_DOOR: Final = {
     "subscriber-credential-missing",
     "subscriber-credential-invalid",
     "client-authentication-failed",
+    "signature-invalid",
 }
 _STREAMS: Final = {"GET /api/admin/transitions/stream", "GET /api/events/stream"}
 

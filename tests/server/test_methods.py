@@ -25,6 +25,7 @@ METHODS = {
     "/api/sessions": {"GET", "DELETE"},
     "/api/sessions/{session_id}": {"DELETE"},
     "/api/account": {"GET"},
+    "/api/realms/{realm}/outcomes": {"POST"},
     "/api/intents": {"POST"},
     "/api/executions": {"GET"},
     "/api/executions/{execution_id}": {"DELETE", "GET"},

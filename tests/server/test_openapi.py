@@ -281,8 +281,8 @@ def test_a_bodys_values_are_not_coerced_to_other_types(
     admin = Secrets(server.data / "keys", "admin").create(f"body-{uuid4().hex[:8]}", 1)
     for name, operation in operations(document):
         media = operation.get("requestBody", {}).get("content", {}).get("application/json")
-        if media is None:
-            continue
+        if media is None or {"realm": []} in operation.get("security", []):
+            continue  # a realm's signature covers the body: tests/remote/test_callback.py sends these
         method, path = name.split()
         headers = {"content-type": "application/json"}
         if operation.get("security"):

@@ -58,6 +58,12 @@ def openapi_config() -> OpenAPIConfig:
                 ),
                 "cookie": SecurityScheme(type="apiKey", name=COOKIE_NAME, security_scheme_in="cookie"),
                 "client": SecurityScheme(type="http", scheme="basic"),
+                "realm": SecurityScheme(
+                    type="apiKey",
+                    name="webhook-signature",
+                    security_scheme_in="header",
+                    description="Signed with `webhook-id` and `webhook-timestamp` (Standard Webhooks).",
+                ),
             }
         ),
     )

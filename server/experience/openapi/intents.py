@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 import msgspec
 
 from interlock.realm import PROMISES, Intent, Realms
+from interlock.schemas import JsonSchema
 
 _REQUEST: Final = "IntentRequest"
 _FOLDER: Final = "#/components/schemas/"
@@ -22,14 +23,17 @@ def describe_intents(schemas: dict[str, Any], realms: Realms) -> str:
     intents = [intent for realm in realms for intent in realm.intents.values()]
     if not intents:
         return ""
-    names: dict[type[Any], str] = {}
+    names: dict[Any, str] = {}
     for realm in realms:
         names |= _add_types(schemas, realm.name, [*_types(realm.intents.values())])
+        for intent in realm.intents.values():
+            names |= _add_schemas(schemas, intent)
     variants = {intent.name: f"{intent.name}.intent" for intent in intents}
     general = schemas[_REQUEST]
     for intent in intents:
-        # The server refuses unknown parameters, even if their type does not say so.
-        schemas[names[intent.parameters]]["additionalProperties"] = False
+        if not isinstance(intent.parameters, JsonSchema):
+            # The server refuses unknown parameters, even if their type does not say so.
+            schemas[names[intent.parameters]]["additionalProperties"] = False
         schemas[variants[intent.name]] = _variant(general, intent, names)
     schemas[_REQUEST] = {
         "title": _REQUEST,
@@ -43,11 +47,21 @@ def describe_intents(schemas: dict[str, Any], realms: Realms) -> str:
     return _table(intents, names)
 
 
-def _types(intents: Any) -> Iterator[type[Any]]:
+def _types(intents: Iterable[Intent]) -> Iterator[type[Any]]:
     for intent in intents:
-        yield intent.parameters
-        if intent.result is not None:
-            yield intent.result
+        for declared in (intent.parameters, intent.result):
+            if isinstance(declared, type):
+                yield declared
+
+
+def _add_schemas(schemas: dict[str, Any], intent: Intent) -> dict[JsonSchema, str]:
+    """Add the schemas of ``intent``, if it is remote. Return their names."""
+    names: dict[JsonSchema, str] = {}
+    for part, declared in (("parameters", intent.parameters), ("result", intent.result)):
+        if isinstance(declared, JsonSchema):
+            title = names[declared] = f"{intent.name}.{part}"
+            schemas[title] = {**declared.placed_at(_FOLDER + title), "title": title}
+    return names
 
 
 def _add_types(schemas: dict[str, Any], realm: str, types: list[type[Any]]) -> dict[type[Any], str]:
@@ -62,7 +76,7 @@ def _add_types(schemas: dict[str, Any], realm: str, types: list[type[Any]]) -> d
     }
 
 
-def _variant(general: Mapping[str, Any], intent: Intent, names: Mapping[type[Any], str]) -> dict[str, Any]:
+def _variant(general: Mapping[str, Any], intent: Intent, names: Mapping[Any, str]) -> dict[str, Any]:
     """Return the schema ``general`` of the body, for ``intent`` only."""
     fields = general["properties"]
     name = {"type": "string", "const": intent.name, "description": fields["name"]["description"]}
@@ -75,7 +89,7 @@ def _variant(general: Mapping[str, Any], intent: Intent, names: Mapping[type[Any
     }
 
 
-def _table(intents: list[Intent], names: Mapping[type[Any], str]) -> str:
+def _table(intents: list[Intent], names: Mapping[Any, str]) -> str:
     lines = [
         "The intents of this server:",
         "",

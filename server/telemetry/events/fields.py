@@ -43,6 +43,7 @@ FIELDS: Final[dict[str, str]] = {
     "place": "Kind of the error and where it was raised, in a line with `repeated`.",
     "position": "Position in the log of the record that a message is of.",
     "problem": "Name of the problem type in the response, or a description of what is wrong.",
+    "realm": "Name of the realm.",
     "reason": "Why the session ended.",
     "records": "Number of records.",
     "repeated": "Number of further events without their own line; see [repeats](#repeats).",

@@ -376,6 +376,14 @@ _ROWS: Final = (
         ("execution_id",),
     ),
     Event(
+        "remote.failed",
+        "warning",
+        "fault",
+        "A call of a remote realm, or the notice of its cancellation, failed. A call is repeated if effects and time allow.",
+        ("realm", "execution_id", "because"),
+        repeats=("realm", "because"),
+    ),
+    Event(
         "server.ready",
         "info",
         "life",
