@@ -20,20 +20,15 @@ from interlock.machine.account.machine import ACCOUNT_MACHINE
 from interlock.machine.closing import Close
 from interlock.machine.execution.machine import EXECUTION_MACHINE
 from interlock.machine.machines import MACHINES
-from interlock.machine.secret.commands import Purpose
 from interlock.machine.session.machine import SESSION_MACHINE
 from interlock.realm import Realms
 from interlock.server import signed_head
 from interlock.server.clock import Clock, SystemClock
 from interlock.server.guard.admins import Admins
-from interlock.server.guard.keys.keyring import KeyRing, open_keyring
 from interlock.server.guard.keys.keyset import Keys
-from interlock.server.guard.keys.rotation import TokenLifetimes
 from interlock.server.guard.oidc.id_tokens import IdTokens
 from interlock.server.guard.passwords.blocklist import Blocklist
 from interlock.server.guard.passwords.hashing import Passwords
-from interlock.server.guard.secrets import Secrets
-from interlock.server.guard.signing_secrets import SigningSecrets
 from interlock.server.guard.subscribers import Subscribers
 from interlock.server.guard.throttling.addresses import Addresses
 from interlock.server.guard.throttling.devices import Devices
@@ -42,7 +37,7 @@ from interlock.server.guard.throttling.logins import LoginLimits
 from interlock.server.guard.throttling.pseudonyms import Pseudonyms
 from interlock.server.guard.tickets import Tickets
 from interlock.server.guard.tokens import Tokens
-from interlock.server.guard.webhook_files import WebhookFiles
+from interlock.server.opened_secrets import OpenedSecrets, open_secrets
 from interlock.server.opened_storage import Storage, newest_time, open_storage
 from interlock.server.outgoing.destinations import Destinations
 from interlock.server.runtime.accounts.account_sessions import AccountSessions
@@ -64,7 +59,6 @@ from interlock.server.runtime.executions.streams import Streams
 from interlock.server.runtime.expiry import Expiry
 from interlock.server.runtime.feed import Feed
 from interlock.server.runtime.recovery import disconnect_orphans, end_left_over, trace_missed
-from interlock.server.runtime.secret_records import Look, SecretRecords
 from interlock.server.runtime.sessions import Sessions
 from interlock.server.runtime.tail import Tail
 from interlock.server.services import Services
@@ -84,23 +78,12 @@ _log = structlog.get_logger("interlock.server")
 _SALT_BYTES: Final = 16
 
 
-class _Secrets(msgspec.Struct):
-    """The keys, the secrets of others, and their records."""
-
-    ring: KeyRing
-    admins: Secrets
-    clients: Secrets
-    subscribers: Secrets
-    webhooks: WebhookFiles
-    records: SecretRecords
-
-
 class _Core(msgspec.Struct):
     """The parts that decide, and what they need."""
 
     clock: SystemClock
     host: HostMonitor
-    secrets: _Secrets
+    secrets: OpenedSecrets
     sessions: Sessions
     accounts: Accounts
     account_sessions: AccountSessions
@@ -135,7 +118,7 @@ async def open_services(settings: Settings, realms: Realms | None = None) -> Asy
         clock = SystemClock(floor_ms=await newest_time(surface, settings))
         position = surface.last().position
         feed = Feed(surface.log)
-        secrets = await _open_secrets(settings, clock, feed, surface)
+        secrets = await open_secrets(settings, clock, feed, surface)
         sessions = Sessions(
             feed, clock, policy=settings.policy, cache_limit=settings.session_cache_size, trace=storage.trace
         )
@@ -220,27 +203,6 @@ def _use_keys(services: Services, keeper: HeadKeeper, keys: Keys | None, retired
         keeper.renew()
         # Includes keys that had not signed yet or no longer signed: only a thief has tokens of those.
         services.connections.look_at_keys()
-
-
-async def _open_secrets(settings: Settings, clock: Clock, feed: Feed, surface: Surface) -> _Secrets:
-    keys = Path(settings.data) / "keys"
-    lifetimes = TokenLifetimes(settings.access_token_s * 1000, settings.policy.absolute_timeout_ms)
-    ring = open_keyring(keys, clock, lifetimes)
-    admins, clients, subscribers = Secrets(keys, "admin"), Secrets(keys, "client"), Secrets(keys, "subscriber")
-    webhooks = WebhookFiles(keys)
-    admins.names()  # what can't be read is said now, not at the first use
-    looks: dict[Purpose, Look] = {
-        "signing": partial(ring.held, "signing"),
-        "refresh": partial(ring.held, "refresh"),
-        "admin": admins.held,
-        "client": clients.held,
-        "subscriber": subscribers.held,
-        "webhook": webhooks.held,
-        "realm": SigningSecrets(keys, "realm").held,
-    }
-    records = SecretRecords(feed, clock, looks)
-    await records.restore(surface.directory)
-    return _Secrets(ring, admins, clients, subscribers, webhooks, records)
 
 
 def _follow(feed: Feed, connections: Connections, streams: Streams, runner: Runner) -> None:
