@@ -55,16 +55,12 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     data: Annotated[str, Meta(min_length=1), _doc("Folder of the log (interlock.db) and the keys (keys/).")] = "data"
     head_file: Annotated[
         str,
-        _doc(
-            "File of the log's signed head, for example on another disk; if empty, interlock.head in the data folder."
-        ),
+        _doc("File of the log's signed head, for example on another disk; if empty, DATA/interlock.head."),
     ] = ""
     at_least: Annotated[
         int,
         Meta(ge=0, le=2**63 - 1),
-        _doc(
-            "Refuse to start if the log ends before this position: detects that log and head were rolled back together."
-        ),
+        _doc("Refuse to start if the log ends before this position: log and head may have been rolled back together."),
     ] = 0
     new_head: Annotated[
         bool,
@@ -233,9 +229,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     ] = 16_384
     header_timeout_s: Annotated[
         Seconds,
-        _doc(
-            "How long a request's line and headers may take to arrive, and how long a new TCP connection may be silent."
-        ),
+        _doc("How long a request's line and headers may take to arrive, and a new TCP connection may be silent."),
     ] = 10.0
     body_timeout_s: Annotated[Seconds, _doc("How long the body of a request may take to arrive.")] = 20.0
     keep_alive_s: Annotated[
