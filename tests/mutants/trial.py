@@ -49,6 +49,7 @@ _DROPPED: Final = ("COVERAGE", "COV_", "PYTEST", "PYTHONDONTWRITEBYTECODE")
 """The control run leaves bytecode for the others."""
 _TEST_LIMIT_S: Final = 5.0
 """The test's own limit soon catches a mutant that leaves a caller waiting for ever."""
+_OUTPUT: Final = ".output"
 _TESTS_FAILED: Final = 1
 _BROKEN: Final = re.compile(r"^E +(NameError|UnboundLocalError|ImportError|SyntaxError)\b.*", re.MULTILINE)
 """Failures of tests whose code is broken altogether."""
@@ -147,7 +148,7 @@ class Runner:
         options = ["-q", "-x", "--tb=short", "--hypothesis-seed=0", f"--basetemp={tree / '.tmp'}"]
         # Only the plug-in that is needed: the others take longer to load than most nodes to run.
         options += ["-p", "no:cacheprovider", "-p", "_hypothesis_pytestplugin"]
-        output = tree / ".output"
+        output = tree / _OUTPUT
         request: Request = {
             "tree": str(tree),
             "arguments": [*options, *nodes],
@@ -208,5 +209,5 @@ def _link(tree: Path, folder: Path) -> None:
     """Link a copy of ``tree``, which takes no space, with the bytecode of the control run."""
     if folder.exists():
         raise MutantError(f"two mutants are called {folder.name}")
-    left = shutil.ignore_patterns(".tmp", ".hypothesis")
+    left = shutil.ignore_patterns(".tmp", ".hypothesis", _OUTPUT)
     shutil.copytree(tree, folder, symlinks=True, copy_function=os.link, ignore=left)
