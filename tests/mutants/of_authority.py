@@ -7,6 +7,12 @@ from typing import Final
 from tests.mutants.edit import at, drop, in_text, replace
 from tests.mutants.mutant import Mutant
 
+# The second defence: without it, a session that was left open really serves.
+_ANY_ACCOUNT_SERVES: Final = at(
+    "machine:ensure_serves", drop("if account.state != 'active' or epoch != account.epoch:\n    ...")
+)
+_SERVED: Final = "assert 200 == 401"
+
 OF_AUTHORITY: Final[tuple[Mutant, ...]] = (
     Mutant(
         "What a session asks of itself is recorded whatever has become of it since its credential was proved.",
@@ -147,7 +153,16 @@ OF_AUTHORITY: Final[tuple[Mutant, ...]] = (
         "A secret that comes back is taken for the instance that was removed.",
         "removed_absorbs",
         "test_a_restored_secret_is_a_new_instance",
-        at("secret_records:SecretRecords._compare", replace("new_id('sec')", "added.fingerprint")),
+        at("secret_records:SecretRecords._compare", replace("new_id('sec')", "added.fingerprint"))
+        + at(
+            "SecretLifecycle",
+            drop("final=True"),
+            replace(
+                "remove = Event(present.to(removed), name=...)",
+                "...\nadd = Event(removed.to(present), name='The file is back.')",
+            ),
+        ),
+        says='assert first["instance_id"] == end["instance_id"] != second["instance_id"]',
     ),
     Mutant(
         "A disable is answered when the account is closed, and leaves its sessions as they are.",
@@ -156,13 +171,16 @@ OF_AUTHORITY: Final[tuple[Mutant, ...]] = (
         at(
             "administration:Administration.disable",
             replace("await self._without_sessions(outcome)", "EndedAccount(outcome.instance, None, 0)"),
-        ),
+        )
+        + _ANY_ACCOUNT_SERVES,
+        says='"state":"authenticated"',
     ),
     Mutant(
         "A login that was proved before its account was disabled is recorded after that.",
         "disabled_never_serves",
         "test_an_exchange_overtaken_by_a_disable_is_refused",
-        at("logins:Login.record", replace("under=under", "under=None")),
+        at("logins:Login.record", replace("under=under", "under=None")) + _ANY_ACCOUNT_SERVES,
+        says=_SERVED,
     ),
     Mutant(
         "A start lets the sessions be that a disable which was cut short has left.",
@@ -171,26 +189,29 @@ OF_AUTHORITY: Final[tuple[Mutant, ...]] = (
         at(
             "wiring:open_services",
             replace("await end_left_over(sessions, accounts, surface.accounts, at_once=settings.write_queue)", "0"),
-        ),
+        )
+        + _ANY_ACCOUNT_SERVES,
+        says=_SERVED,
     ),
     Mutant(
-        "A delete closes the account, and an enable opens it again.",
+        "A deleted account is opened again by an enable.",
         "deleted_absorbs",
         "test_a_deleted_accounts_personal_data_is_gone",
-        at("administration:Administration.delete", replace("Delete(caller.address)", "Disable(caller.address)")),
+        at("AccountLifecycle.deleted", drop("final=True"))
+        + at("AccountLifecycle.enable", replace("disabled.to(active)", "... | deleted.to(active)")),
+        says='"state":"active"',
     ),
     Mutant(
         "A session serves until its end is recorded, whatever has become of its account.",
         "disabled_never_serves",
         "test_forward_auth_refuses_a_disabled_account",
-        at("machine:ensure_serves", drop("if account.state != 'active' or epoch != account.epoch:\n    ...")),
+        _ANY_ACCOUNT_SERVES,
     ),
     Mutant(
         "A change of password is answered when the new one counts, and leaves the sessions of the old one open.",
         "old_password_never_admits",
         "test_a_password_change_needs_the_current_one_and_ends_other_sessions",
-        at("auth:change_password", replace("await services.logins.end_others(owner)", "[]"))
-        + at("machine:ensure_serves", drop("if account.state != 'active' or epoch != account.epoch:\n    ...")),
+        at("auth:change_password", replace("await services.logins.end_others(owner)", "[]")) + _ANY_ACCOUNT_SERVES,
     ),
     Mutant(
         "A login that was proved by a password before its change is recorded after that.",
@@ -206,7 +227,7 @@ OF_AUTHORITY: Final[tuple[Mutant, ...]] = (
             "wiring:open_services",
             replace("await end_left_over(sessions, accounts, surface.accounts, at_once=settings.write_queue)", "0"),
         )
-        + at("machine:ensure_serves", drop("if account.state != 'active' or epoch != account.epoch:\n    ...")),
+        + _ANY_ACCOUNT_SERVES,
     ),
     Mutant(
         "Of two changes of the same password the later one replaces what the earlier has set.",

@@ -65,10 +65,11 @@ OF_MACHINE: Final[tuple[Mutant, ...]] = (
         says="authentication_first:",
     ),
     Mutant(
-        "The first login does not say whose the session is.",
+        "A session that connects forgets whose it is.",
         "authentication_first",
-        "test_a_whole_session_life",
-        at("session:_authenticated", replace("data.subject", "session.subject")),
+        "test_every_edge_keeps_every_promise",
+        at("session:_connected", replace("connections=connections", "**..., subject=None")),
+        says="in authentication_first",
     ),
     Mutant(
         "A session that ends keeps its connections.",

@@ -281,6 +281,7 @@ OF_SERVER: Final[tuple[Mutant, ...]] = (
                 "feed.subscribe(connections.observe, SESSION_MACHINE.kind)\nawait feed.start(position)",
             ),
         ),
+        says="assert open_when_told == []",
     ),
     Mutant(
         "A writer is answered before those who follow the log have had what it wrote.",

@@ -186,6 +186,10 @@ async def test_an_exchange_overtaken_by_a_disable_is_refused(tmp_path: Path, mon
 
             monkeypatch.setattr(services.sessions, "authenticate", late)
             answer = await http.post("/api/auth/exchange", json={"id_token": provider.token()})
+            served = await http.get(
+                "/api/session", headers={"authorization": f"Bearer {answer.json().get('access_token')}"}
+            )
+            assert served.status_code == 401
             assert (answer.status_code, answer.json().get("type")) == (
                 403,
                 "urn:interlock:problem:identity-refused",
