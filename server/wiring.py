@@ -291,6 +291,9 @@ def _assemble(settings: Settings, storage: Storage, core: _Core, stack: AsyncExi
             "interlock_streams": lambda: len(core.streams),
             "interlock_stream_bytes": lambda: core.streams.size,
             "interlock_keys_unusable": lambda: not tokens.usable,
+            "interlock_webhooks_disabled": lambda: webhooks.disabled,
+            "interlock_webhook_dead_letters": lambda: webhooks.dead,
+            "interlock_webhook_behind_records": lambda: webhooks.behind,
             "interlock_password_queue_depth": lambda: passwords.waiting,
         }
     )

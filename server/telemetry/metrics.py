@@ -106,6 +106,11 @@ ROWS: Final = (
         "1 while the key files can't be used: whatever needs a credential is answered 503 until they can.",
     ),
     Row(
+        Gauge, "interlock_webhooks_disabled", "Webhooks that nothing is sent to any more until they are enabled again."
+    ),
+    Row(Gauge, "interlock_webhook_dead_letters", "Messages to webhooks that were given up and not replayed."),
+    Row(Gauge, "interlock_webhook_behind_records", "Records that the webhook which is furthest behind has not passed."),
+    Row(
         Gauge,
         "interlock_password_queue_depth",
         "Password hashes that wait or are computed; at the limit logins get 503.",

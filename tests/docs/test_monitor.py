@@ -158,6 +158,7 @@ CASES = {
     "InterlockOverloaded": ('interlock_problems_total{instance="a", type="overloaded"}', "0+60x20", "15m"),
     "InterlockTokensReused": ('interlock_log_events_total{instance="a", event="token.reused"}', "0+2x20", "15m"),
     "InterlockWriteQueueGrows": ('interlock_write_queue_depth{instance="a"}', "3000x10", "5m"),
+    "InterlockWebhookDisabled": ('interlock_webhooks_disabled{instance="a"}', "0 0 1 1 1 1", "4m"),
     "InterlockRestarts": ('process_start_time_seconds{instance="a", job="interlock"}', "1 2 3 4 5 6", "5m"),
 }
 

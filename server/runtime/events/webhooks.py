@@ -73,6 +73,21 @@ class Webhooks:
             for name in [*self._running]:
                 await self._stop(name)
 
+    @property
+    def disabled(self) -> int:
+        """The number of webhooks that are disabled."""
+        return sum(delivery.deliveries.disabled is not None for delivery, _ in self._running.values())
+
+    @property
+    def dead(self) -> int:
+        """The number of dead letters of all webhooks."""
+        return sum(delivery.dead for delivery, _ in self._running.values())
+
+    @property
+    def behind(self) -> int:
+        """How many records the webhook that is furthest behind has not passed."""
+        return max((self._events.newest - each.deliveries.cursor for each, _ in self._running.values()), default=0)
+
     def statuses(self) -> list[WebhookStatus]:
         """Return how each webhook does, by name."""
         return [self._status(delivery) for _, (delivery, _) in sorted(self._running.items())]
