@@ -258,6 +258,17 @@ def test_a_replayed_message_goes_before_those_of_its_session_that_wait() -> None
     assert deliveries.take_changes().delivered == {2}
 
 
+def test_a_session_with_a_replayed_message_under_way_sends_no_second_one() -> None:
+    deliveries = new(4)
+    deliveries.read(5, "a")
+    assert fail_all(deliveries, 1) == [5]
+    deliveries.restore(Pending(2, "a"))
+    assert [each.position for each in begun(deliveries, 2)] == [2]
+    assert begun(deliveries, 100_000) == [], "5 is due, and waits for 2"
+    deliveries.delivered("a", 100_000)
+    assert [each.position for each in begun(deliveries, 100_000)] == [5]
+
+
 class AnyWorld(RuleBasedStateMachine):
     """Whatever the receiver answers, and whenever the server is killed: order, no loss, and a bounded number under way."""
 

@@ -170,6 +170,23 @@ async def test_an_endless_or_late_answer_is_cut() -> None:
                 await posted(f"http://127.0.0.1:{port}/", timeout_s=0.5)
 
 
+@asynchronous
+async def test_a_name_is_resolved_once_and_the_checked_address_connected_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name that leads elsewhere the next moment opens nothing."""
+    asked: list[str] = []
+
+    async def resolve(_loop: object, host: Any, port: Any, **_: Any) -> list[Any]:
+        text = host.decode() if isinstance(host, bytes) else str(host)
+        asked.append(text)
+        found = "127.0.0.1" if asked.count("hooks.example") == 1 else "127.0.0.2"
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (found, int(port)))]
+
+    monkeypatch.setattr(asyncio.base_events.BaseEventLoop, "getaddrinfo", resolve)
+    async with answering(b"HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n") as port:
+        assert (await posted(f"http://hooks.example:{port}/")).status == 204
+    assert asked.count("hooks.example") == 1
+
+
 def certificate_for(name: str, folder: Path) -> ssl.SSLContext:
     """Write a self-signed certificate to ``folder``/ca.pem, and return a server's context with it."""
     key = ec.generate_private_key(ec.SECP256R1())

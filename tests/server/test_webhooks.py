@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -215,6 +216,7 @@ async def test_kill_9_loses_no_message(tmp_path: Path) -> None:
             refused: set[str] = set()
 
             def answers(message: dict[str, Any]) -> int:
+                time.sleep(0.1)  # so that messages are under way and wait when the server is killed
                 if message["data"]["position"] % 7 or message["id"] in refused:
                     return 204
                 refused.add(message["id"])
