@@ -37,7 +37,6 @@ from interlock.server.guard.throttling.logins import LoginLimits
 from interlock.server.guard.throttling.pseudonyms import Pseudonyms
 from interlock.server.guard.tickets import Tickets
 from interlock.server.guard.tokens import Tokens
-from interlock.server.opened_secrets import OpenedSecrets, open_secrets
 from interlock.server.opened_storage import Storage, newest_time, open_storage
 from interlock.server.outgoing.destinations import Destinations
 from interlock.server.runtime.accounts.account_sessions import AccountSessions
@@ -59,6 +58,7 @@ from interlock.server.runtime.executions.streams import Streams
 from interlock.server.runtime.expiry import Expiry
 from interlock.server.runtime.feed import Feed
 from interlock.server.runtime.recovery import disconnect_orphans, end_left_over, trace_missed
+from interlock.server.runtime.secret_records import OpenedSecrets, open_secrets
 from interlock.server.runtime.sessions import Sessions
 from interlock.server.runtime.tail import Tail
 from interlock.server.services import Services
@@ -118,7 +118,7 @@ async def open_services(settings: Settings, realms: Realms | None = None) -> Asy
         clock = SystemClock(floor_ms=await newest_time(surface, settings))
         position = surface.last().position
         feed = Feed(surface.log)
-        secrets = await open_secrets(settings, clock, feed, surface)
+        secrets = await open_secrets(settings, clock, feed, surface.directory)
         sessions = Sessions(
             feed, clock, policy=settings.policy, cache_limit=settings.session_cache_size, trace=storage.trace
         )

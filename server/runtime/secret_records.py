@@ -5,7 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
 from typing import Final
+
+import msgspec
 
 from interlock.machine.errors import AuthorityLost, Overloaded, SettingsError, SurfaceFailed
 from interlock.machine.ledger import Record
@@ -13,9 +17,15 @@ from interlock.machine.machine import Authority
 from interlock.machine.secret.commands import Add, Data, Purpose, Remove
 from interlock.machine.secret.machine import SECRET_MACHINE, Secret, why_refused
 from interlock.server.clock import Clock
+from interlock.server.guard.keys.keyring import KeyRing, open_keyring
+from interlock.server.guard.keys.rotation import TokenLifetimes
+from interlock.server.guard.secrets import Secrets
+from interlock.server.guard.signing_secrets import SigningSecrets
+from interlock.server.guard.webhook_files import WebhookFiles
 from interlock.server.ids import new_id
 from interlock.server.runtime.door import Door, commands
 from interlock.server.runtime.feed import Feed
+from interlock.server.settings import Settings
 from interlock.server.surface.directory import Cursor, Directory, InstanceFilter
 from interlock.server.system.supervision import progressed
 
@@ -122,3 +132,40 @@ class SecretRecords(Door[Secret]):
             self._present[move.instance_id] = move.data
         else:
             self._present.pop(move.instance_id, None)
+
+
+class OpenedSecrets(msgspec.Struct):
+    """The keys, the secrets of others, and their records."""
+
+    ring: KeyRing
+    admins: Secrets
+    clients: Secrets
+    subscribers: Secrets
+    webhooks: WebhookFiles
+    records: SecretRecords
+
+
+async def open_secrets(settings: Settings, clock: Clock, feed: Feed, directory: Directory) -> OpenedSecrets:
+    """Return the keys and secrets in the folder of keys. Nothing is recorded yet.
+
+    Raises:
+        SettingsError: a file can't be used.
+    """
+    keys = Path(settings.data) / "keys"
+    lifetimes = TokenLifetimes(settings.access_token_s * 1000, settings.policy.absolute_timeout_ms)
+    ring = open_keyring(keys, clock, lifetimes)
+    admins, clients, subscribers = Secrets(keys, "admin"), Secrets(keys, "client"), Secrets(keys, "subscriber")
+    webhooks = WebhookFiles(keys)
+    admins.names()  # what can't be read is said now, not at the first use
+    looks: dict[Purpose, Look] = {
+        "signing": partial(ring.held, "signing"),
+        "refresh": partial(ring.held, "refresh"),
+        "admin": admins.held,
+        "client": clients.held,
+        "subscriber": subscribers.held,
+        "webhook": webhooks.held,
+        "realm": SigningSecrets(keys, "realm").held,
+    }
+    records = SecretRecords(feed, clock, looks)
+    await records.restore(directory)
+    return OpenedSecrets(ring, admins, clients, subscribers, webhooks, records)
