@@ -18,6 +18,7 @@ _MOST_BYTES: Final = 64 * 1024
 _CONNECT_S: Final = 10.0
 _LONGEST_WAIT_MS: Final = 86_400_000
 _MS_PER_S: Final = 1000
+_WHY_CHARACTERS: Final = 200
 
 
 class Unreachable(Exception):
@@ -105,8 +106,7 @@ class OutgoingClient:
         except DestinationRefused as error:
             raise Unreachable(str(error), sent=False) from None
         except (httpx.HTTPError, OSError) as error:
-            # The message of some errors is empty, and of others it is internal.
-            raise Unreachable(f"{type(error).__name__}: {error}".rstrip(": "), sent=sent) from None
+            raise Unreachable(_why(error), sent=sent) from None
         return Answer(answer.status_code, _retry_after_ms(answer.headers.get("retry-after", ""), now_ms), content)
 
     async def close(self) -> None:
@@ -133,13 +133,20 @@ def _certificates() -> ssl.SSLContext:
     return httpx.create_ssl_context(trust_env=True)
 
 
+def _why(error: Exception) -> str:
+    """Return a short text about ``error``: of a protocol error only its name, as its text repeats what the other side sent."""
+    name = type(error).__name__
+    text = "" if isinstance(error, httpx.ProtocolError) else str(error)
+    return f"{name}: {text}".rstrip(": ")[:_WHY_CHARACTERS]
+
+
 def _retry_after_ms(text: str, now_ms: int) -> int | None:
     """Return the delay of a Retry-After header (RFC 9110, 10.2.3), None if there is none that can be read."""
     if text.isascii() and text.isdigit():
         return min(int(text[:9]) * _MS_PER_S, _LONGEST_WAIT_MS)
     try:
         at = parsedate_to_datetime(text)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         return None
     if at.tzinfo is None:
         at = at.replace(tzinfo=UTC)

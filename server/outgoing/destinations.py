@@ -51,7 +51,10 @@ class Destinations:
         """
         loop = asyncio.get_running_loop()
         port = url.port or (443 if url.scheme == "https" else 80)
-        found = await loop.getaddrinfo(url.raw_host.decode("ascii"), port, type=socket.SOCK_STREAM)
+        try:
+            found = await loop.getaddrinfo(url.raw_host.decode("ascii"), port, type=socket.SOCK_STREAM)
+        except UnicodeError:
+            raise DestinationRefused("the host is not a name: a part of it is empty or too long") from None
         addresses = [ipaddress.ip_address(str(each[4][0]).partition("%")[0]) for each in found]
         for address in addresses:
             if self._allows(url.scheme, address):
@@ -63,7 +66,13 @@ class Destinations:
     def _allows(self, scheme: str, address: _Address) -> bool:
         if any(address in network for network in self._networks if network.version == address.version):
             return scheme in {"https", "http"}
-        return scheme == "https" and all(each.is_global and not each.is_multicast for each in _meant(address))
+        return scheme == "https" and all(map(_is_public, _meant(address)))
+
+
+def _is_public(address: _Address) -> bool:
+    if isinstance(address, IPv6Address) and address.is_site_local:
+        return False
+    return address.is_global and not address.is_multicast and not address.is_reserved
 
 
 def _meant(address: _Address) -> list[_Address]:
@@ -72,10 +81,10 @@ def _meant(address: _Address) -> list[_Address]:
         return [address]
     if address.ipv4_mapped is not None:
         return [address.ipv4_mapped]
-    inner = [each for each in (address.sixtofour, *(address.teredo or ())) if each is not None]
     if address in _NAT64:
-        inner.append(IPv4Address(int(address) & 0xFFFFFFFF))
-    return [address, *inner]
+        # Reserved by itself, and as good as the IPv4 address: names resolve to it where there is only IPv6 (RFC 6147).
+        return [IPv4Address(int(address) & 0xFFFFFFFF)]
+    return [address, *(each for each in (address.sixtofour, *(address.teredo or ())) if each is not None)]
 
 
 def checked_url(text: str) -> str:

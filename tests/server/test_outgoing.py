@@ -62,6 +62,11 @@ PRIVATE = (
     "::ffff:10.1.2.3",
     "64:ff9b::a01:203",
     "2002:a01:203::1",
+    "64:ff9b:1::a01:203",
+    "fec0::1",
+    "::127.0.0.1",
+    "::ffff:0:127.0.0.1",
+    "240.0.0.1",
 )
 
 
@@ -72,6 +77,22 @@ async def test_no_private_address_is_connected_to(names: dict[str, list[str]], a
     for scheme in ("https", "http"):
         with pytest.raises(DestinationRefused):
             await Destinations([]).resolve(httpx.URL(f"{scheme}://inside.example/"))
+
+
+@pytest.mark.parametrize("address", ["93.184.215.14", "2606:2800:21f::1", "64:ff9b::5db8:d70e", "::ffff:5db8:d70e"])
+@asynchronous
+async def test_a_public_address_is_reached_in_each_of_its_forms(names: dict[str, list[str]], address: str) -> None:
+    names["public.example"] = [address]
+    assert await Destinations([]).resolve(httpx.URL("https://public.example/")) == address
+
+
+@pytest.mark.parametrize("host", ["a..b.example", f"{'a' * 64}.example"])
+@asynchronous
+async def test_a_host_that_is_no_name_is_refused(host: str) -> None:
+    sender = OutgoingClient(f"https://{host}/", Destinations([]), timeout_s=30, at_once=1)
+    with pytest.raises(Unreachable, match="the host is not a name"):
+        await sender.post({}, b"", NOW_MS)
+    await sender.close()
 
 
 @asynchronous
@@ -152,10 +173,22 @@ async def test_retry_after_is_read_as_seconds_or_a_date() -> None:
         (b"soon", None),
         (b"-5", None),
         (b"\xb2", None),
+        (b"Mon, 01 Jan 99999999999 00:00:00 GMT", None),
+        (b"Mon, 01 Jan 2029 99999999999:00:00 GMT", None),
+        (b"Mon, 01 Jan 2029 00:00:00 +99999999999999999999", None),
+        (b"Fri, 31 Dec 9999 23:59:59 GMT", 86_400_000),
     ):
         async with answering(b"HTTP/1.1 429 x\r\nRetry-After: " + header + b"\r\nContent-Length: 0\r\n\r\n") as port:
             answer = await posted(f"http://127.0.0.1:{port}/")
             assert (answer.status, answer.retry_after_ms) == (429, wanted), header
+
+
+@asynchronous
+async def test_a_failure_repeats_nothing_that_the_other_side_sent() -> None:
+    async with answering(b"GARBAGE " + b"A" * 60_000 + b"\r\n\r\n") as port:
+        with pytest.raises(Unreachable) as failed:
+            await posted(f"http://127.0.0.1:{port}/")
+    assert str(failed.value) == "RemoteProtocolError"
 
 
 @asynchronous
