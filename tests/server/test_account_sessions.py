@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -13,14 +14,15 @@ import pytest
 from interlock.machine.account.account import Account as Fold
 from interlock.machine.account.commands import Disable
 from interlock.machine.errors import Overloaded, SurfaceFailed
-from interlock.machine.ledger import Record
+from interlock.machine.ledger import Receipt, Record
 from interlock.machine.machine import Authority, InstanceT, Machine
-from interlock.machine.session.commands import Authenticate, Revoke
+from interlock.machine.session.commands import Authenticate, Reauthenticate, Revoke
 from interlock.machine.session.session import Session
 from interlock.server.app import app_over
 from interlock.server.guard.secrets import Secrets
 from interlock.server.runtime.accounts.account_sessions import AccountSessions
 from interlock.server.runtime.accounts.administration import Caller
+from interlock.server.runtime.door import commands
 from interlock.server.runtime.feed import Feed
 from interlock.server.runtime.sessions import Sessions
 from interlock.server.services import Services
@@ -161,6 +163,27 @@ async def test_requests_to_end_all_do_not_delay_the_servers_own_work(tmp_path: P
             await ada.sessions.insist(other.session_id, "server", Revoke("revoked"))
         ends.cancel()
         await asyncio.wait([ends])
+
+
+@asynchronous
+async def test_a_login_during_the_ends_of_superseded_sessions_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The session was read as one of the old password, and is one of the new when its end is to be recorded."""
+    async with account(tmp_path) as ada:
+        again, superseded = [(await ada.log_in()).session_id for _ in range(2)]
+        end = ada.sessions.end
+
+        async def overtaken(session: Session, *arguments: Any, **keywords: Any) -> Receipt | None:
+            if session.session_id == again:
+                login = Reauthenticate("ada", "password", account_epoch=CHANGED.epoch)
+                await ada.sessions.submit(again, *commands("ada", login))
+            return await end(session, *arguments, **keywords)
+
+        monkeypatch.setattr(ada.sessions, "end", overtaken)
+        assert len(await ada.own.end_superseded(CHANGED, "ada")) == 1
+        assert (await ada.sessions.load(superseded)).ended
+        assert not (await ada.sessions.load(again)).ended
 
 
 @asynchronous

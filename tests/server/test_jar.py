@@ -380,3 +380,17 @@ async def test_many_dead_markers_are_removed_over_several_responses(tmp_path: Pa
             assert sum(len(name) + len(value) + 4 for name, value in answer.headers.raw) < 4096
             jar.take(answer)
         assert len(jar.cookies) == 2, "the refresh token, and the marker of its session"
+
+
+@asynchronous
+async def test_the_marker_of_a_session_that_may_not_be_ended_stays(tmp_path: Path) -> None:
+    async with jar_in(tmp_path) as jar:
+        session_id = (await jar.ask("/api/session"))["session_id"]
+        marker = f"{NAME}-{session_id}"
+        before_login = Jar(jar.services, jar.http, {marker: jar.cookies[marker]})
+        await jar.ask("/api/auth/login", ADA)
+        await jar.ask("/api/auth/refresh")
+        jar.later(11_000)
+        assert (await before_login.ask("/api/session"))["session_id"] != session_id
+        assert not (await jar.session(session_id)).ended
+        assert marker in before_login.cookies

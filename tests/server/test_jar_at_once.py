@@ -101,3 +101,24 @@ async def test_an_answer_from_before_a_login_does_not_overwrite_its_cookie(
         jar.take(answer)
         monkeypatch.undo()
         assert (await jar.ask("/api/auth/refresh"))["state"] == "authenticated"
+
+
+@asynchronous
+async def test_a_session_whose_replacement_ends_first_is_not_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with jar_in(tmp_path) as jar:
+        mine, theirs = await two_tabs(jar)
+        end = jar.services.sessions.end
+        replacement = (await jar.services.authenticator.by_access_token(theirs)).session
+
+        async def overtaken(*arguments: Any, **keywords: Any) -> Any:
+            await end(replacement, "revoked", "somebody")
+            return await end(*arguments, **keywords)
+
+        monkeypatch.setattr(jar.services.sessions, "end", overtaken)
+        headers = {**PAGE, "cookie": f"{NAME}={jar.cookies[NAME]}", "authorization": f"Bearer {mine}"}
+        answer = await jar.http.get("/api/session", headers=headers)
+        assert answer.status_code == 200
+        assert await jar.reason(replacement.session_id) == "revoked"
+        assert not (await jar.session(answer.json()["session_id"])).ended

@@ -27,6 +27,7 @@ from interlock.machine.machine import Command
 from interlock.machine.session.commands import Data, Disconnect, Reauthenticate, Revoke, Touch
 from interlock.machine.session.session import Session
 from interlock.server.experience.sockets.closings import closing_for
+from interlock.server.runtime.authenticator import Authentication
 from interlock.server.runtime.connection_limits import ConnectionLimits
 from interlock.server.runtime.connections import Connections
 from interlock.server.runtime.door import Outcome, commands
@@ -34,7 +35,7 @@ from interlock.server.surface.tickets import Ticket
 from tests.support.asynchronous import asynchronous
 from tests.support.forging import claims_of
 from tests.support.running import eventually
-from tests.support.wire import Wire, after_connect, events, log_in, services_in
+from tests.support.wire import Wire, after_connect, events, greeted, log_in, services_in
 
 
 @asynchronous
@@ -299,3 +300,22 @@ async def test_a_disconnect_refused_by_an_overloaded_log_is_recorded_later(
 )
 def test_each_failure_has_its_close_code(error: Exception, code: int) -> None:
     assert closing_for(error).code == code
+
+
+@asynchronous
+async def test_a_new_token_whose_key_goes_during_its_check_closes_the_socket(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The socket rested on another key then, so the loss of this one was no matter of its own."""
+    async with services_in(tmp_path) as services:
+        session, wire, running = await greeted(services)
+        check = services.authenticator.by_access_token
+
+        async def then_retired(token: str) -> Authentication:
+            return msgspec.structs.replace(await check(token), kid="retired")
+
+        monkeypatch.setattr(services.authenticator, "by_access_token", then_retired)
+        wire.say(json.dumps({"type": "refresh", "access_token": services.tokens.access_token(session)}))
+        await eventually(lambda: len(wire.said) > 2)
+        assert wire.said[2:] == ["close 4408 token expired"]
+        await running
