@@ -8,10 +8,11 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import httpx
@@ -19,6 +20,7 @@ import pytest
 from standardwebhooks import Webhook
 from websockets import ConnectionClosed
 from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.server import serve
 
 from interlock.server.guard.secrets import Secrets
 from interlock.server.outgoing.signatures import new_signing_secret
@@ -26,6 +28,7 @@ from tests.docs.pages import ROOT, captioned
 from tests.support.admin import Admin, admin_token
 from tests.support.client import Client, logged_in
 from tests.support.hooks import create_webhook
+from tests.support.relay import relay_to
 from tests.support.running import eventually, scenario
 from tests.support.server import ServerProcess, running_server
 
@@ -33,23 +36,31 @@ _PAGE = "how-to/close-your-own-sockets.md"
 _JAVASCRIPT = ROOT / "tests" / "javascript"
 
 
-@contextmanager
-def back_end(command: list[str], server: ServerProcess, environment: dict[str, str], port: int = 0) -> Iterator[int]:
-    """Run one of the page's programs, and yield its port once it listens."""
-    process = subprocess.Popen(
-        command,
-        env={**os.environ, "INTERLOCK": server.url, "PORT": str(port), **environment},
+@asynccontextmanager
+async def back_end(command: list[str], url: str, environment: dict[str, str], port: int = 0) -> AsyncIterator[int]:
+    """Run one of the page's programs over the server at ``url``, and yield its port once it listens."""
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        env={**os.environ, "INTERLOCK": url, "PORT": str(port), **environment},
         stdout=subprocess.PIPE,
-        text=True,
     )
     try:
         assert process.stdout is not None
-        line = process.stdout.readline()
+        line = (await process.stdout.readline()).decode()
         assert line.startswith("listening on "), line
         yield int(line.rpartition(" ")[2])
     finally:
         process.kill()
-        process.communicate()
+        await process.wait()
+
+
+def python_secrets(server: ServerProcess) -> dict[str, str]:
+    """Create the secrets of the page's Python program, as its environment."""
+    keys = server.data / "keys"
+    return {
+        "SUBSCRIBER": Secrets(keys, "subscriber").create("chat", 1, ("session-ends",)),
+        "CLIENT": Secrets(keys, "client").create("chat", 1),
+    }
 
 
 async def opened(port: int, client: Client) -> ClientConnection:
@@ -94,12 +105,7 @@ async def works(server: ServerProcess, port: int) -> None:
 async def test_the_python_back_end_closes_its_sockets(tmp_path: Path) -> None:
     (tmp_path / "chat.py").write_text(captioned(_PAGE, "chat.py"))
     with running_server(tmp_path / "data") as server:
-        keys = server.data / "keys"
-        secrets = {
-            "SUBSCRIBER": Secrets(keys, "subscriber").create("chat", 1, ("session-ends",)),
-            "CLIENT": Secrets(keys, "client").create("chat", 1),
-        }
-        with back_end([sys.executable, str(tmp_path / "chat.py")], server, secrets) as port:
+        async with back_end([sys.executable, str(tmp_path / "chat.py")], server.url, python_secrets(server)) as port:
             await works(server, port)
             async with await logged_in(server.url) as ada:
                 socket = await opened(port, ada)
@@ -109,6 +115,54 @@ async def test_the_python_back_end_closes_its_sockets(tmp_path: Path) -> None:
                 await asyncio.to_thread(server.start)
                 (await ada.request("POST", "/api/auth/logout")).raise_for_status()
                 assert await ended(socket) == (1008, "session ended")
+
+
+@pytest.mark.parametrize("broken", ["before its first event", "within an event"])
+@scenario()
+async def test_the_python_back_end_misses_nothing_while_its_stream_breaks(tmp_path: Path, broken: str) -> None:
+    (tmp_path / "chat.py").write_text(captioned(_PAGE, "chat.py"))
+    with running_server(tmp_path / "data") as server:
+        secrets = python_secrets(server)
+        async with (
+            relay_to(server.url) as relay,
+            back_end([sys.executable, str(tmp_path / "chat.py")], relay.url, secrets) as port,
+            await logged_in(server.url) as ada,
+        ):
+            socket = await opened(port, ada)
+            assert "hello" in json.loads(await socket.recv())
+            if broken == "within an event":
+                relay.cut_behind(b"\r\ndata: ")
+            else:
+                relay.freeze()
+                relay.cut()
+            (await ada.request("POST", "/api/auth/logout")).raise_for_status()
+            relay.thaw()
+            assert await ended(socket) == (1008, "session ended")
+
+
+@scenario()
+async def test_the_python_back_end_keeps_nothing_of_sessions_that_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running_server(tmp_path / "data") as server:
+        for name, value in {"INTERLOCK": server.url, **python_secrets(server)}.items():
+            monkeypatch.setenv(name, value)
+        chat = ModuleType("chat")
+        exec(captioned(_PAGE, "chat.py"), chat.__dict__)  # noqa: S102  # the page's program
+        following = asyncio.Event()
+        ends = asyncio.create_task(chat.close_when_sessions_end(following))
+        await following.wait()
+        async with serve(chat.chat, "127.0.0.1", 0) as listening, Client(server.url) as visitor:
+            for _ in range(3):
+                (await visitor.begin()).raise_for_status()
+                (await visitor.request("POST", "/api/auth/logout")).raise_for_status()
+            async with await logged_in(server.url) as ada:
+                socket = await opened(listening.sockets[0].getsockname()[1], ada)
+                (await ada.request("POST", "/api/auth/logout")).raise_for_status()
+                assert await ended(socket) == (1008, "session ended")
+        await eventually(lambda: not chat.under_way)
+        assert chat.sockets == {}
+        ends.cancel()
 
 
 @pytest.mark.slow
@@ -126,7 +180,7 @@ async def test_the_node_back_end_closes_its_sockets(tmp_path: Path) -> None:
             }
             async with Admin(server.url, admin_token(server.data)) as admin:
                 await eventually(lambda: admin.get("/webhooks"))
-            with back_end(["node", str(program)], server, secrets, port):
+            async with back_end(["node", str(program)], server.url, secrets, port):
                 await works(server, port)
                 await refuses_forgeries(port, secrets["WEBHOOK"])
     finally:

@@ -99,6 +99,20 @@ async def test_without_a_position_the_stream_starts_with_new_records(tmp_path: P
 
 
 @scenario()
+async def test_a_stream_that_broke_before_its_first_record_misses_none(tmp_path: Path) -> None:
+    with running_server(tmp_path / "data") as server:
+        async with Admin(server.url, recorded_admin_token(server.data)) as admin, Client(server.url) as client:
+            async with admin.follow() as stream:
+                waiting = asyncio.create_task(stream.event())
+                await eventually(lambda: stream.last_event_id == ADA)
+                assert not waiting.done(), "no event"
+                waiting.cancel()
+            await client.begin()
+            async with admin.follow(last_event_id=stream.last_event_id) as stream:
+                assert (await stream.record())["position"] == ADA + 1
+
+
+@scenario()
 async def test_the_stream_resumes_after_a_restart(tmp_path: Path) -> None:
     with running_server(tmp_path / "data") as server:
         async with Admin(server.url, recorded_admin_token(server.data)) as admin, Client(server.url) as client:

@@ -107,6 +107,23 @@ async def test_a_new_event_stream_begins_with_what_is_new(tmp_path: Path) -> Non
             assert (await waiting)["data"]["session_id"] == ended[0]
 
 
+@scenario()
+async def test_a_stream_that_broke_before_its_first_event_misses_nothing(tmp_path: Path) -> None:
+    with running_server(tmp_path / "data") as server:
+        secret = subscriber_token(server.data, "session-ends")
+        async with Subscriber(server.url, secret) as shop:
+            await visit(server.url, 1)
+            async with shop.follow() as stream:
+                waiting = asyncio.create_task(stream.next())
+                await eventually(lambda: stream.last_event_id is not None)
+                assert stream.comments == ["following"], "the first lines, and no heartbeat"
+                assert not waiting.done(), "no event"
+                waiting.cancel()
+            missed = await visit(server.url, 1)
+            async with shop.follow(last_event_id=stream.last_event_id) as stream:
+                assert (await stream.event())["data"]["session_id"] == missed[0]
+
+
 @pytest.mark.slow
 @scenario()
 async def test_a_stream_moves_on_past_records_that_are_not_for_it(tmp_path: Path) -> None:

@@ -107,10 +107,11 @@ class Admin:
 
 
 class Stream:
-    """Parses Server-Sent Events (WHATWG HTML, 9.2.6), as far as they are used here."""
+    """Parses Server-Sent Events as an EventSource does (WHATWG HTML, 9.2.6): ``last_event_id`` is what it reconnects with."""
 
     def __init__(self, answer: httpx.Response) -> None:
         self.comments: list[str] = []
+        self.last_event_id: int | None = None
         self._lines = answer.aiter_lines()
 
     async def event(self) -> dict[str, Any] | None:
@@ -122,9 +123,11 @@ class Stream:
                 self.comments.append(line[1:].strip())
             elif line:
                 fields[name] = value
-            elif "event" in fields:
-                return fields | {"data": json.loads(fields["data"])}
             else:
+                if "id" in fields:
+                    self.last_event_id = int(fields["id"])
+                if "event" in fields:
+                    return fields | {"data": json.loads(fields["data"])}
                 fields = {}
         return None
 

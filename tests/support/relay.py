@@ -17,11 +17,20 @@ class Relay:
         self._open = asyncio.Event()
         self._open.set()
         self._writers: set[asyncio.StreamWriter] = set()
+        self._last: bytes | None = None
         self.url = ""
 
     def freeze(self) -> None:
         """Forward nothing more in either direction; both sides still hold their connections."""
         self._open.clear()
+
+    def thaw(self) -> None:
+        """Forward again."""
+        self._open.set()
+
+    def cut_behind(self, last: bytes) -> None:
+        """Close the next connection that sends ``last``, once, with nothing after it."""
+        self._last = last
 
     def cut(self) -> None:
         """Drop all connections, without a goodbye."""
@@ -38,8 +47,12 @@ class Relay:
         with suppress(ConnectionError):
             while data := await reader.read(65_536):
                 await self._open.wait()
-                writer.write(data)
+                before, found, _ = data.partition(self._last) if self._last else (data, b"", b"")
+                writer.write(before + found)
                 await writer.drain()
+                if found:
+                    self._last = None
+                    break
         writer.close()
         self._writers.discard(writer)
 

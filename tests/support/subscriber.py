@@ -78,18 +78,19 @@ class EventStream:
 
     async def next(self) -> tuple[str, dict[str, Any]] | None:
         """Return the next event's name and data; None at the end of the stream."""
-        name, data = "message", ""
+        name, data, event_id = "message", "", self.last_event_id
         async for line in self._lines:
             field, _, value = line.partition(": ")
             if line.startswith(":"):
                 self.comments.append(line[1:].strip())
             elif field == "id":
-                self.last_event_id = int(value)
+                event_id = int(value)
             elif field == "event":
                 name = value
             elif field == "data":
                 data = value
             elif not line:
+                self.last_event_id = event_id
                 if data:
                     return name, json.loads(data)
                 name = "message"

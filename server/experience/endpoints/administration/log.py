@@ -36,7 +36,7 @@ _AT_ONCE: Final = 256
 _EVENTS: Final = described(
     "Server-Sent Events: a `transition` for each record, its position as `id`; finally an `end` with its reason.",
     "A record, a heartbeat, the end",
-    'id: 41\nevent: transition\ndata: {…}\n\n: heartbeat\n\nevent: end\ndata: {"reason":"draining"}\n\n',
+    'id: 41\nevent: transition\ndata: {…}\n\n: heartbeat\nid: 41\n\nevent: end\ndata: {"reason":"draining"}\n\n',
 )
 
 
@@ -72,8 +72,9 @@ async def follow_transitions(
     """Stream the log as Server-Sent Events: recorded transitions after the position, then each new one, without a gap.
 
     Each event is a `transition`; its `id` is the position. A client that reconnects with `Last-Event-ID` misses nothing and
-    gets nothing twice. Comments keep the connection open. An event `end` says why the server ends the stream: `draining`,
-    `unavailable`, `credential-removed`, `slow-consumer`. A client that reads nothing at all is disconnected.
+    gets nothing twice. Comments keep the connection open; an `id` with one is a position to continue from, the first time that
+    where the stream begins. An event `end` says why the server ends the stream: `draining`, `unavailable`,
+    `credential-removed`, `slow-consumer`. A client that reads nothing at all is disconnected.
     """
     services = services_of(request)
     tail, admins, found = services.tail, services.admins, request.user

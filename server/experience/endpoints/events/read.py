@@ -106,9 +106,9 @@ async def follow_events(
     """Stream event messages as Server-Sent Events: those recorded after the position, then each new one, without a gap.
 
     The `id` of each is its position. A client that reconnects with `Last-Event-ID` misses nothing and gets nothing twice.
-    Comments keep the connection open; an `id` with one is a position to continue from. An event `end` says why the server ends
-    the stream: `draining`, `unavailable`, `credential-removed`, `slow-consumer`. A client that reads nothing at all is
-    disconnected.
+    Comments keep the connection open; an `id` with one is a position to continue from, the first time that where the stream
+    begins. An event `end` says why the server ends the stream: `draining`, `unavailable`, `credential-removed`,
+    `slow-consumer`. A client that reads nothing at all is disconnected.
     """
     services = services_of(request)
     events, found = services.events, request.user

@@ -133,7 +133,9 @@ class LogStream:
 
     async def pieces(self) -> AsyncIterator[bytes]:
         """Yield the pieces of the stream. A timer runs until each piece has been sent."""
-        yield ServerSentEventMessage(None, comment="following", retry=_RETRY_MS).encode()
+        # An id without data is no event, but a client reconnects with it (WHATWG HTML, 9.2.6): nothing is lost if the
+        # connection breaks before the first event, and nothing is read again that was not for this client.
+        yield ServerSentEventMessage(None, comment="following", id=self._position, retry=_RETRY_MS).encode()
         ended = False
         while not ended:
             piece, ended = await self._next()
@@ -148,7 +150,7 @@ class LogStream:
     async def _next(self) -> tuple[bytes, bool]:
         """Return the next piece, and whether it is the last."""
         tail = self._services.tail
-        loop, began = asyncio.get_running_loop(), self._position
+        loop = asyncio.get_running_loop()
         until = loop.time() + _HEARTBEAT_S
         while loop.time() < until:
             piece = b""
@@ -164,9 +166,7 @@ class LogStream:
             if piece:
                 return piece, False
             await tail.wait(self._position, _LOOK_S)
-        # An id without data is no event (WHATWG HTML, 9.2.6): a client that reconnects continues behind what was not for it.
-        passed = self._position if self._position > began else None
-        return ServerSentEventMessage(None, comment="heartbeat", id=passed).encode(), False
+        return ServerSentEventMessage(None, comment="heartbeat", id=self._position).encode(), False
 
     def _over(self) -> str | None:
         """Return why the stream must end, or None."""
