@@ -20,6 +20,7 @@ _TEXT, _CLOSE, _PING, _PONG = 1, 8, 9, 10
 
 T = TypeVar("T")
 U = TypeVar("U")
+S = TypeVar("S", bound="Socket")
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -202,7 +203,12 @@ async def open_http(url: str) -> Http:
 
 async def open_socket(url: str, token: str) -> Socket:
     """A WebSocket that has been greeted."""
-    _, socket = await asyncio.get_running_loop().create_connection(lambda: Socket(token), *_address(url))
+    return await open_as(Socket, url, token)
+
+
+async def open_as(kind: type[S], url: str, token: str) -> S:
+    """A WebSocket of class ``kind`` that has been greeted."""
+    _, socket = await asyncio.get_running_loop().create_connection(lambda: kind(token), *_address(url))
     await asyncio.wait_for(socket.greeted, 30)
     return socket
 
