@@ -61,6 +61,7 @@ class Socket:
         "_session_over",
         "_subject",
         "_timer",
+        "_timer_ms",
         "_tokens",
         "_unanswered",
         "_wire",
@@ -94,6 +95,8 @@ class Socket:
         # The end of the session is recorded, and removes the connection.
         self._session_over = False
         self._timer: asyncio.TimerHandle | None = None
+        # The deadline of the conversation that the timer waits for.
+        self._timer_ms = 0
         # Access tokens that are checked one after the other; None while there is none.
         self._tokens: list[str] | None = None
 
@@ -261,12 +264,17 @@ class Socket:
         self._flush()
 
     def _set_timer(self) -> None:
+        deadline_ms = self._conversation.deadline_ms
         if self._timer is not None:
+            if deadline_ms == self._timer_ms:
+                return
             self._timer.cancel()
-        delay_s = max(0, self._conversation.deadline_ms - self._services.clock.now_ms()) / 1000
+        self._timer_ms = deadline_ms
+        delay_s = max(0, deadline_ms - self._services.clock.now_ms()) / 1000
         self._timer = asyncio.get_running_loop().call_later(delay_s, self._tick)
 
     def _tick(self) -> None:
+        self._timer = None
         try:
             self._conversation.tick(self._services.clock.now_ms())
             if self._conversation.closing is None:
