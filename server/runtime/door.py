@@ -378,15 +378,21 @@ async def patiently(call: Callable[[], Awaitable[T]], within_s: float | None = N
     Raises:
         Overloaded: the storage still was after ``within_s`` seconds. None, for the server's own work, waits without limit.
     """
+    if within_s is None:
+        return await _insistently(call)
     try:
         async with asyncio.timeout(within_s):
-            while True:
-                try:
-                    return await call()
-                except Overloaded as overloaded:
-                    await asyncio.sleep(overloaded.retry_after_s)
+            return await _insistently(call)
     except TimeoutError:
         raise Overloaded from None
+
+
+async def _insistently(call: Callable[[], Awaitable[T]]) -> T:
+    while True:
+        try:
+            return await call()
+        except Overloaded as overloaded:
+            await asyncio.sleep(overloaded.retry_after_s)
 
 
 def commands(actor: str, *asked: Data) -> tuple[Command, ...]:
