@@ -188,3 +188,21 @@ async def test_intents_have_the_rate_limit_of_http(tmp_path: Path) -> None:
             assert answer.status_code == 429
             assert refused["problem"] == answer.json()
             assert 0 < refused["retry_after_s"] <= 3600
+
+
+@asynchronous
+async def test_nothing_of_an_intent_is_read_back_from_the_disk(tmp_path: Path) -> None:
+    """Its parameters and its result are in memory when they are recorded. Each read would take the reader's thread."""
+    async with services_in(tmp_path, realm) as services:
+        _, wire, running = await greeted(services)
+        read: list[str] = []
+
+        async def by_id(execution_id: str) -> None:
+            read.append(execution_id)
+
+        services.executions.store.by_id = by_id  # type: ignore[method-assign]  # an observer that is put in
+        wire.say(intent())
+        await eventually(lambda: wire.said[-1] == "outcome")
+        assert read == []
+        wire.leave()
+        await running

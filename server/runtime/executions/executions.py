@@ -33,6 +33,7 @@ from interlock.server.clock import Clock
 from interlock.server.runtime.accounts.accounts import Accounts
 from interlock.server.runtime.door import Door, commands
 from interlock.server.runtime.executions.live import ExecutionLimits, LiveExecutions
+from interlock.server.runtime.executions.recording import DataBeingRecorded
 from interlock.server.runtime.feed import Feed
 from interlock.server.runtime.sessions import Sessions
 from interlock.server.surface.directory import Cursor, Directory, InstanceFilter
@@ -97,6 +98,7 @@ class Executions(Door[Execution]):
         self.realms: Final = realms
         self.store: Final = store
         self.live: Final = LiveExecutions(limits)
+        self.recording: Final = DataBeingRecorded()
         self._sessions = sessions
         self._accounts = accounts
         self._directory = directory
@@ -235,7 +237,8 @@ class Executions(Door[Execution]):
         self.live.reserve(execution_id, asked.session_id, asked.subject, intent.realm)
         try:
             along = self.store.add(data)
-            outcome = await self.submit(execution_id, *commands(asked.subject, accept), under=under, along=along)
+            with self.recording.hold(data):
+                outcome = await self.submit(execution_id, *commands(asked.subject, accept), under=under, along=along)
         except TransitionRefused:
             # Another server process has just accepted it.
             return await self._recorded(asked)

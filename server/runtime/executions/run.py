@@ -84,7 +84,7 @@ class Run:
         self._cut_off = False
         self._asked_under: Authority | None = None
         self._asked_by: str | None = None
-        self._data: ExecutionData | None = None
+        self._data = parts.executions.recording.of(execution)
         self._forged = False
 
     @property
@@ -310,18 +310,13 @@ class Run:
 
     async def _succeed(self, result: bytes, *, free: bool) -> None:
         """Record ``result``. ``free``: the realm's transaction has committed it, so the session does not matter any more."""
-        text, key = result.decode(), await self._key()
-        data = ExecutionData(self.execution_id, key, "", result=text)
-        along = self.parts.executions.store.finish(self.execution_id, result=text)
+        data = await self._data_with(result=result.decode())
         command = Succeed(self.execution.node or "", self.execution.attempt, data.committed_result or "")
-        await self._record_outcome(command, along, free=free)
+        await self._record_outcome(command, data, free=free)
 
     async def _fail(self, error: str) -> None:
-        data = ExecutionData(self.execution_id, await self._key(), "", error=error)
-        along = self.parts.executions.store.finish(self.execution_id, error=error)
-        await self._record_outcome(
-            self._failure("error", data.committed_error), along, free=self.execution.node is None
-        )
+        data = await self._data_with(error=error)
+        await self._record_outcome(self._failure("error", data.committed_error), data, free=self.execution.node is None)
 
     def _failure(self, reason: Literal["error", "timeout"], error: str | None = None) -> Fail:
         execution = self.execution
@@ -329,19 +324,23 @@ class Run:
             return Fail(reason, error=error)
         return Fail(reason, execution.node, execution.attempt, error)
 
-    async def _key(self) -> bytes:
-        """Return the key of the commitments. If there is none (the account was deleted, say), a new one is used once."""
+    async def _data_with(self, *, result: str | None = None, error: str | None = None) -> ExecutionData:
+        """Return the data with its outcome. If there is none (the account was deleted, say), a new key is used once."""
         await self._read_data()
-        return self._data.key if self._data is not None else secrets.token_bytes(KEY_BYTES)
+        data = self._data or ExecutionData(self.execution_id, secrets.token_bytes(KEY_BYTES), "")
+        return msgspec.structs.replace(data, result=result, error=error)
 
-    async def _record_outcome(self, command: Data, along: Along, *, free: bool) -> None:
+    async def _record_outcome(self, command: Data, data: ExecutionData, *, free: bool) -> None:
         """Record what the code made of the attempt, under the session's authority if its end cancels the execution."""
+        executions = self.parts.executions
+        along = executions.store.finish(self.execution_id, result=data.result, error=data.error)
         while True:
             try:
                 under = None
                 if self.execution.on_session_end == "cancel" and not free:
-                    _, under = await patiently(lambda: self.parts.executions.standing(self.execution.session_id))
-                await self._record(command, under=under, along=along)
+                    _, under = await patiently(lambda: executions.standing(self.execution.session_id))
+                with executions.recording.hold(data):
+                    await self._record(command, under=under, along=along)
             except (SessionEnded, SessionNotFound):
                 self.parts.late(self.execution)
                 await self._end(lambda: Cancel("session_ended"))

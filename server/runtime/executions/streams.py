@@ -11,7 +11,6 @@ from collections.abc import Coroutine
 from contextlib import suppress
 from typing import Any, Final, cast
 
-import msgspec
 import structlog
 from msgspec import UNSET, Raw
 
@@ -26,7 +25,7 @@ from interlock.machine.session.stream import Stream, StreamLimits
 from interlock.server.clock import Clock
 from interlock.server.runtime.connections import Connections
 from interlock.server.runtime.door import patiently
-from interlock.server.runtime.executions.executions import Executions
+from interlock.server.runtime.executions.executions import ExecutionData, Executions
 from interlock.server.settings import Settings
 
 _log = structlog.get_logger("interlock.server")
@@ -128,6 +127,10 @@ class Streams:
             if execution is not None and not any(map(self._streams.get, self._followed_by(execution))):
                 self._followers.pop(move.instance_id, None)
                 return
+            data = None if execution is None else self._executions.recording.of(execution)
+            if execution is not None and data is not None:
+                self._finish_all(execution, _outcome(execution, record.receipt, data))
+                return
             self._ending.add(move.instance_id)
             self._spawn(self._end(move.instance_id, record.receipt))
 
@@ -158,7 +161,7 @@ class Streams:
             if execution.session_id != session_id:
                 self._followers.setdefault(execution_id, set()).add(session_id)
             return
-        outcome = await self._outcome(execution, await self._executions.receipt(execution))
+        outcome = await self._read_outcome(execution, await self._executions.receipt(execution))
         self._finish(session_id, outcome)
 
     def _accept(self, session_id: str, message: Accepted) -> None:
@@ -179,9 +182,7 @@ class Streams:
         """Send the outcome of an execution whose end is recorded."""
         try:
             execution = await patiently(lambda: self._executions.load(execution_id))
-            outcome = await self._outcome(execution, receipt)
-            for session_id in self._followed_by(execution):
-                self._finish(session_id, outcome)
+            self._finish_all(execution, await self._read_outcome(execution, receipt))
         except SurfaceFailed as failed:
             # The log has stopped: nothing more is said about any execution.
             _log.error("execution.outcome_unsent", because=str(failed))
@@ -189,22 +190,17 @@ class Streams:
             self._ending.discard(execution_id)
             self._followers.pop(execution_id, None)
 
-    async def _outcome(self, execution: Execution, receipt: Receipt) -> Outcome:
+    def _finish_all(self, execution: Execution, outcome: Outcome) -> None:
+        for session_id in self._followed_by(execution):
+            self._finish(session_id, outcome)
+        self._followers.pop(execution.execution_id, None)
+
+    async def _read_outcome(self, execution: Execution, receipt: Receipt) -> Outcome:
         """Return the message about the end of ``execution``; without its result or error if its account was deleted."""
-        outcome = Outcome(
-            execution.execution_id,
-            execution.intent_id,
-            cast("EndState", execution.state),
-            receipt,
-            reason=execution.reason or UNSET,
-        )
+        data = None
         with suppress(ExecutionNotFound):
             data = await patiently(lambda: self._executions.data(execution.execution_id))
-            if data.result is not None:
-                return msgspec.structs.replace(outcome, result=Raw(data.result.encode()))
-            if data.error is not None:
-                return msgspec.structs.replace(outcome, error=data.error)
-        return outcome
+        return _outcome(execution, receipt, data)
 
     def _followed_by(self, execution: Execution) -> list[str]:
         return [execution.session_id, *self._followers.get(execution.execution_id, ())]
@@ -284,3 +280,16 @@ class Streams:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _outcome(execution: Execution, receipt: Receipt, data: ExecutionData | None) -> Outcome:
+    """Return the message about the end of ``execution``, with the result or the error that ``data`` has."""
+    return Outcome(
+        execution.execution_id,
+        execution.intent_id,
+        cast("EndState", execution.state),
+        receipt,
+        result=UNSET if data is None or data.result is None else Raw(data.result.encode()),
+        reason=execution.reason or UNSET,
+        error=UNSET if data is None or data.error is None else data.error,
+    )
