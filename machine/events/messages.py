@@ -1,7 +1,8 @@
 """The event message: what a back end learns of one record, whether it asks, follows a stream or receives webhooks.
 
 Its shape is that of Standard Webhooks: ``type``, ``timestamp`` and ``data``. It names what happened and to what. It contains
-none of the record's own data but the reason of an end: whoever needs more asks for it with a credential that may have it.
+none of the record's own data but the reason of an end: whoever needs more asks for it with a credential that may have it. No
+field is a text that a client chose, so no client can make a receiver fail on its messages.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ class EventData(msgspec.Struct, frozen=True, omit_defaults=True):
 
     ``session_id`` comes with events of sessions and executions. ``subject`` is the account: of an execution, of an ended
     session (absent if it was anonymous), or the one that the event is of. ``reason`` is why a session ended or an execution has
-    no result. ``realm``, ``intent`` and ``intent_id`` come with events of executions.
+    no result. ``realm`` and ``intent`` come with events of executions.
     """
 
     position: int
@@ -41,7 +42,6 @@ class EventData(msgspec.Struct, frozen=True, omit_defaults=True):
     reason: str | None = None
     realm: str | None = None
     intent: str | None = None
-    intent_id: str | None = None
 
 
 class EventMessage(msgspec.Struct, frozen=True):
@@ -77,7 +77,7 @@ def message_of(record: Record, instance: Any | None) -> EventMessage:
     if isinstance(instance, Session):
         about["subject"] = instance.subject
     elif isinstance(instance, Execution):
-        about |= {name: getattr(instance, name) for name in ("session_id", "subject", "realm", "intent", "intent_id")}
+        about |= {name: getattr(instance, name) for name in ("session_id", "subject", "realm", "intent")}
     data = EventData(
         record.position,
         step.kind,

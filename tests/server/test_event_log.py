@@ -240,7 +240,7 @@ async def test_a_realms_scope_covers_each_step_of_its_executions(
             async with shop.follow(after=0) as stream:
                 live = [await stream.event() for _ in range(3)]
             assert [each["type"] for each in live] == ["execution.accept", "execution.start", "execution.succeed"]
-            about = {"realm": "tallies", "intent": "tallies.once", "intent_id": "first"}
+            about = {"realm": "tallies", "intent": "tallies.once"}
             about |= {"session_id": user.session_id, "instance_id": accepted["execution_id"]}
             for each in live:
                 assert about.items() <= each["data"].items()
