@@ -32,6 +32,8 @@ def check_realm_name(name: str) -> None:
 
 def check_intent_name(name: str, realm: str) -> None:
     """Check that ``name`` begins with that of its realm, so that no two realms declare the same one."""
+    if not isinstance(name, str):
+        raise RealmInvalid(f'an intent has a name: @realm.intent("{realm}.create")')
     if not _INTENT.fullmatch(name) or not name.startswith(f"{realm}."):
         raise RealmInvalid(f"intent {name!r}: a name is that of the realm, a dot and a name, such as {realm}.create")
 

@@ -35,7 +35,7 @@ def _repeats(row: Event) -> str:
     """By what repeats of an event are counted; empty if each of them has a line."""
     if row.repeats is None:
         return ""
-    return ", ".join(map(code, (*row.repeats, "place" if row.group == "fault" else "client")))
+    return ", ".join(map(code, (*row.repeats, row.source or ("place" if row.group == "fault" else "client"))))
 
 
 def log_fields() -> str:

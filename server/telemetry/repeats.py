@@ -2,8 +2,8 @@
 
 A client can cause a refusal with every request, from as many addresses as it has. Within ten seconds, each client gets one
 line for each kind of refusal. At the end, another line tells how many more there were. Faults are told apart by their place
-in the code instead of the client. ``repeats`` in :mod:`interlock.server.telemetry.events.log_events` declares which events
-are counted, and by what.
+in the code instead of the client, errors of realms by the execution. ``repeats`` and ``source`` in
+:mod:`interlock.server.telemetry.events.log_events` declare which events are counted, and by what.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import structlog
 from structlog.typing import EventDict, Processor
 
 from interlock.server.system.addresses import UNKNOWN, limit_key
+from interlock.server.telemetry.events.event import Event
 from interlock.server.telemetry.events.log_events import EVENTS
 from interlock.server.telemetry.faults import exception_of
 
@@ -62,9 +63,7 @@ class Repeats:
         if row is None or row.repeats is None:
             return event
         kind = (logger.name, row.name, tuple(map(event.get, row.repeats)))
-        is_fault = row.group == "fault"
-        source = _place(exception_of(event.get("exc_info"))) if is_fault else limit_key(event.get("client", UNKNOWN))
-        if self._is_first(kind, source):
+        if self._is_first(kind, _source(row, event)):
             return event
         raise structlog.DropEvent
 
@@ -112,8 +111,17 @@ class Repeats:
             return
         about = dict(zip(row.repeats or (), values, strict=False))
         if source:
-            about["place" if row.group == "fault" else "client"] = source
+            about[row.source or ("place" if row.group == "fault" else "client")] = source
         logger.log(logging.getLevelNamesMapping()[row.level.upper()], event, **about, repeated=count)
+
+
+def _source(row: Event, event: EventDict) -> str:
+    """Return what tells ``event`` apart from others with the same values."""
+    if row.source is not None:
+        return str(event[row.source])
+    if row.group == "fault":
+        return _place(exception_of(event.get("exc_info")))
+    return limit_key(event.get("client", UNKNOWN))
 
 
 def _place(error: BaseException | None) -> str:

@@ -23,6 +23,7 @@ from interlock.machine.session.session import Session
 from interlock.server.runtime.executions.executions import Accepted, Executions
 from interlock.server.services import Services
 from interlock.server.telemetry.metrics import PrometheusMetrics
+from interlock.server.telemetry.repeats import SOURCES_OF_A_KIND
 from tests.support.asynchronous import asynchronous
 from tests.support.client import logged_in
 from tests.support.metrics import Scrape
@@ -41,8 +42,8 @@ async def submit(services: Services, session: Session, text: str, intent_id: str
     return await services.executions.accept(session, authority_of(session), intent_id or text, "some_realm.echo", raw)
 
 
-async def ended(services: Services, session: Session, text: str) -> Execution:
-    accepted = await submit(services, session, text)
+async def ended(services: Services, session: Session, text: str, intent_id: str = "") -> Execution:
+    accepted = await submit(services, session, text, intent_id)
     return await services.runner.outcome(accepted.execution.execution_id)
 
 
@@ -92,8 +93,34 @@ async def test_the_log_tells_of_failing_code_without_its_secrets(tmp_path: Path)
     (error, *_) = [row for row in rows if row["event"] == "execution.error"]
     assert (error["execution_id"], error["intent"]) == (execution.execution_id, "some_realm.echo")
     assert "some_realm.py" in str(error["traceback"])
+    (info,) = [row for row in rows if row["event"] == "execution.refused"]
+    assert (info["execution_id"], info["level"], "traceback" in info) == (refused.execution_id, "info", False)
+    assert [row["execution_id"] for row in rows if row["event"] == "execution.error"] == [execution.execution_id]
     (late,) = [row for row in rows if row["event"] == "execution.late"]
     assert late["execution_id"] == execution_id
+
+
+@asynchronous
+async def test_each_failing_execution_has_its_line_and_others_a_number(tmp_path: Path) -> None:
+    with logging_to_file(tmp_path / "log") as lines:
+        async with services_in(tmp_path / "data", realm) as services:
+            session, _ = await log_in(services)
+            failed = [await ended(services, session, "explode", f"i{n}") for n in range(SOURCES_OF_A_KIND + 2)]
+        rows = [row for row in map(json.loads, lines()) if row["event"] == "execution.error"]
+    told = [row["execution_id"] for row in rows if "execution_id" in row]
+    assert told[:SOURCES_OF_A_KIND] == [each.execution_id for each in failed[:SOURCES_OF_A_KIND]]
+    assert sum(row.get("repeated", 1) for row in rows) == len(failed)
+
+
+@asynchronous
+async def test_what_a_realm_logs_itself_is_in_the_servers_log(tmp_path: Path) -> None:
+    with logging_to_file(tmp_path / "log") as lines:
+        async with services_in(tmp_path / "data", realm) as services:
+            session, _ = await log_in(services)
+            execution = await ended(services, session, "log")
+        rows = [json.loads(line) for line in lines()]
+    (row,) = [row for row in rows if row["logger"] == "some_realm"]
+    assert (row["event"], row["level"]) == (f"execution {execution.execution_id} says so", "warning")
 
 
 @pytest.mark.parametrize("setting", ["executions_per_session", "executions_per_account", "executions_per_realm"])

@@ -107,6 +107,11 @@ def test_an_intents_name_begins_with_its_realms(name: str) -> None:
         Realm("notes").intent(name)
 
 
+def test_a_decorator_without_its_name_says_what_to_write() -> None:
+    with pytest.raises(RealmInvalid, match=r'an intent has a name: @realm\.intent\("notes\.create"\)'):
+        Realm("notes").intent(create)  # type: ignore[arg-type]
+
+
 def test_a_name_may_have_several_parts() -> None:
     realm = Realm("notes")
     realm.intent("notes.tags.add-one")(nothing)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from pathlib import Path
 
 from interlock import Context, IntentFailed, Realm
@@ -19,6 +20,9 @@ async def echo(context: Context, parameters: Text) -> Text:
             raise IntentFailed("it can't be done")
         case "explode":
             raise ValueError("password=secret")
+        case "log":
+            logging.getLogger("some_realm").info("not this")
+            logging.getLogger("some_realm").warning("execution %s says so", context.execution_id)
         case "hang":
             await asyncio.Event().wait()
         case "go on":

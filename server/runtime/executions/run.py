@@ -15,6 +15,7 @@ from interlock.context import Invocation
 from interlock.machine.account.commitments import KEY_BYTES
 from interlock.machine.errors import (
     CredentialRefused,
+    IntentFailed,
     IntentUnknown,
     Overloaded,
     ParametersRefused,
@@ -277,7 +278,10 @@ class Run:
         try:
             result = self.code.result()
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  # foreign code
-            _log.warning("execution.error", execution_id=self.execution_id, intent=intent.name, exc_info=error)
+            if isinstance(error, IntentFailed):
+                _log.info("execution.refused", execution_id=self.execution_id, intent=intent.name)
+            else:
+                _log.warning("execution.error", execution_id=self.execution_id, intent=intent.name, exc_info=error)
             committed = await self._committed(store)
             if committed is not None:
                 await self._succeed(committed, free=True)

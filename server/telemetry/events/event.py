@@ -22,7 +22,8 @@ class Event(msgspec.Struct, frozen=True):
 
     ``repeats``: a client may cause this event any number of times. Of events with the same ``client`` (for a fault: the
     same place in the code) and the same values of these fields, the first has a line, and the others are counted
-    (:mod:`interlock.server.telemetry.repeats`). None: each event has its own line.
+    (:mod:`interlock.server.telemetry.repeats`). None: each event has its own line. ``source`` is the field that tells events
+    apart in place of the client or the place in the code.
     """
 
     name: str
@@ -31,3 +32,4 @@ class Event(msgspec.Struct, frozen=True):
     about: str
     fields: tuple[str, ...] = ()
     repeats: tuple[str, ...] | None = None
+    source: str | None = None

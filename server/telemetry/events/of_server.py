@@ -208,6 +208,16 @@ OF_SERVER: Final = (
         "A realm's code raised an error, or returned what it does not declare.",
         ("execution_id", "intent", "traceback"),
         repeats=("intent",),
+        source="execution_id",
+    ),
+    Event(
+        "execution.refused",
+        "info",
+        "life",
+        "A realm's code raised `IntentFailed`: the intent can't be done. Its owner reads why.",
+        ("execution_id", "intent"),
+        repeats=("intent",),
+        source="execution_id",
     ),
     Event(
         "execution.not_stopping",
