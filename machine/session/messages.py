@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Final, Literal, TypeAlias
 
 import msgspec
@@ -200,7 +201,24 @@ def parse(text: str) -> ClientMessage:
     except RecursionError:
         raise MessageRefused("nested too deeply") from None
     except msgspec.ValidationError as error:
-        known = "unknown type" if "Invalid value" in str(error) else "wrong or unknown field"
-        raise MessageRefused("no type" if "missing required field `type`" in str(error) else known) from None
+        raise MessageRefused(_problem(str(error))) from None
     except (msgspec.DecodeError, UnicodeError):
         raise MessageRefused("not JSON") from None
+
+
+def _problem(said: str) -> str:
+    """Return what is wrong with a message, without what the client sent. ``said`` is msgspec's text."""
+    if missing := _MISSING.match(said):
+        return "no type" if missing[1] == "type" else f"field `{missing[1]}` is missing"
+    # The next two quote the client.
+    if said.startswith("Object contains unknown field"):
+        return "unknown field"
+    if said.startswith("Invalid value"):
+        return "unknown type"
+    wrong = _WRONG.search(said)
+    return f"field `{wrong[1]}` has a wrong value" if wrong else "not an object"
+
+
+# These names are those of declared fields.
+_MISSING: Final = re.compile(r"Object missing required field `(\w+)`")
+_WRONG: Final = re.compile(r" - at `\$\.(\w+)")

@@ -287,18 +287,18 @@ def test_the_next_tick_is_due_when_a_message_waits_for_a_resume() -> None:
         ('{"access_token":"a"}', "no type"),
         ('{"type":"hello"}', "unknown type"),
         ('{"type":"Ping"}', "unknown type"),
-        ("[]", "wrong or unknown field"),
-        ("null", "wrong or unknown field"),
-        ('{"type":7}', "wrong or unknown field"),
-        ('{"type":"ping","access_token":"a"}', "wrong or unknown field"),
-        ('{"type":"refresh"}', "wrong or unknown field"),
-        ('{"type":"intent","id":"i","name":"n"}', "wrong or unknown field"),
-        ('{"type":"intent","id":7,"name":"n","parameters":{}}', "wrong or unknown field"),
-        ('{"type":"resume","epoch":"e","offset":-1}', "wrong or unknown field"),
-        ('{"type":"resume","epoch":"e","offset":1.5}', "wrong or unknown field"),
-        ('{"type":"cancel"}', "wrong or unknown field"),
+        ("[]", "not an object"),
+        ("null", "not an object"),
+        ('{"type":7}', "field `type` has a wrong value"),
+        ('{"type":"ping","access_token":"a"}', "unknown field"),
+        ('{"type":"refresh"}', "field `access_token` is missing"),
+        ('{"type":"intent","id":"i","name":"n"}', "field `parameters` is missing"),
+        ('{"type":"intent","id":7,"name":"n","parameters":{}}', "field `id` has a wrong value"),
+        ('{"type":"resume","epoch":"e","offset":-1}', "field `offset` has a wrong value"),
+        ('{"type":"resume","epoch":"e","offset":1.5}', "field `offset` has a wrong value"),
+        ('{"type":"cancel"}', "field `execution_id` is missing"),
         ('{"type":"accepted"}', "unknown type"),
-        ('{"type":"refresh","access_token":7}', "wrong or unknown field"),
+        ('{"type":"refresh","access_token":7}', "field `access_token` has a wrong value"),
         ('{"x":' + "[" * 100_000, "nested too deeply"),
     ],
 )
@@ -309,6 +309,13 @@ def test_an_invalid_message_is_refused_with_the_reason(text: str, why: str) -> N
     assert conversation.take() == []
 
 
+_FIELDS = ["type", "access_token", "id", "name", "parameters", "execution_id", "epoch", "offset", "x"]
+_TEXTS = {
+    *("", "not JSON", "no type", "unknown type", "unknown field", "not an object", "nested too deeply"),
+    *(f"field `{name}` {wrong}" for name in _FIELDS[:-1] for wrong in ("is missing", "has a wrong value")),
+}
+
+
 @given(st.text(st.characters(codec=None)) | st.binary().map(lambda raw: raw.decode("utf-8", "surrogateescape")))
 def test_no_text_breaks_the_parser(text: str) -> None:
     try:
@@ -317,10 +324,16 @@ def test_no_text_breaks_the_parser(text: str) -> None:
         why = str(refused)
     else:
         why = "" if isinstance(message, ClientMessage) else "not a message"
-    assert why in {"", "not JSON", "no type", "unknown type", "wrong or unknown field", "nested too deeply"}
+    assert why in _TEXTS
 
 
-_FIELDS = ["type", "access_token", "id", "name", "parameters", "execution_id", "epoch", "offset", "x"]
+@given(st.text())
+def test_no_name_or_value_of_the_client_is_in_the_reason(text: str) -> None:
+    quoted = f"x - at `$.{text}`"
+    for message in ({"type": quoted}, {"type": "ping", quoted: 1}, {"type": "refresh", "access_token": [quoted]}):
+        with pytest.raises(MessageRefused) as refused:
+            parse(json.dumps(message))
+        assert str(refused.value) in _TEXTS
 
 
 def _objects(values: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:

@@ -139,7 +139,8 @@ async def test_an_id_that_could_be_misread_is_refused(errands: ServerProcess, in
     async with await logged_in(errands.url) as client:
         body = {"id": intent_id, "name": "errands.say", "parameters": {"text": "x"}}
         refused = problem(await client.request("POST", "/api/intents", json=body), 400, "bad-request")
-        assert [each["field"] for each in refused["errors"]] == ["id"]
+        said = "an intent's id has 1 to 128 characters, without / and control characters"
+        assert refused["errors"] == [{"field": "id", "message": said}]
         assert await executions(client) == []
 
 

@@ -59,14 +59,13 @@ class IntentRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     id: Annotated[
         str,
         Meta(
-            min_length=1,
-            max_length=128,
-            pattern=r"^[^/\x00-\x1f\x7f-\x9f]+$(?!\n)",
             description=(
                 "Your own id for this intent, new in your account, such as a UUID, without `/` and control characters. The"
                 " same id with the same name and parameters is the same execution."
             ),
             examples=["2f1c3f0e-8d55-4c5c-9b0a-0a3d6c1f9d11"],
+            # The runtime checks it, and refuses it with a sentence.
+            extra_json_schema={"minLength": 1, "maxLength": 128, "pattern": r"^[^/\x00-\x1f\x7f-\x9f]+$(?!\n)"},
         ),
     ]
     name: Annotated[
