@@ -15,7 +15,6 @@ from rich.markup import escape
 from rich.table import Table
 
 from interlock.machine.errors import InstanceNotFound
-from interlock.machine.explain import article
 from interlock.machine.ledger import Record, parse
 from interlock.machine.machines import MACHINES
 from interlock.machine.wire import transition_view
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 _DIGITS: Final = 16
 _KINDS: Final = [machine.kind for machine in MACHINES]
 _kind_option: Final = click.option(
-    "--kind", type=click.Choice(_KINDS), default=_KINDS[0], show_default=True, help="Kind of the instance."
+    "--kind", type=click.Choice(_KINDS), help="Kind of the instance; if not given, the one that has this id."
 )
 
 
@@ -36,12 +35,12 @@ _kind_option: Final = click.option(
 @_kind_option
 @data_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line, as in the API.")
-def transitions(instance_id: str, kind: str, data: Path, *, as_json: bool) -> None:
+def transitions(instance_id: str, kind: str | None, data: Path, *, as_json: bool) -> None:
     """Show the recorded history of a session, or of another instance."""
     from interlock.server.surface.sqlite.archive import open_archive
 
     with errors_as_messages(), open_archive(data) as archive:
-        records = _history(archive, kind, instance_id)
+        kind, records = _history(archive, kind, instance_id)
         if as_json:
             for record in records:
                 click.echo(msgspec.json.encode(transition_view(record)))
@@ -79,7 +78,7 @@ class _Time(click.ParamType[tuple[str, int]]):
     help="Stop at this RFC 3339 time (2026-01-23T09:30:00Z), or version; if not given, now.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object: the steps, and the state.")
-def replay(instance_id: str, kind: str, data: Path, at: tuple[str, int] | None, *, as_json: bool) -> None:
+def replay(instance_id: str, kind: str | None, data: Path, at: tuple[str, int] | None, *, as_json: bool) -> None:
     """Tell the history of a session, or of another instance, in sentences.
 
     Each record is a numbered step. Then follow the state at that time, and which events were possible and which would
@@ -91,7 +90,7 @@ def replay(instance_id: str, kind: str, data: Path, at: tuple[str, int] | None, 
 
     with errors_as_messages():
         with open_archive(data) as archive:
-            records = _history(archive, kind, instance_id)
+            kind, records = _history(archive, kind, instance_id)
         records, at_ms = _up_to(records, at, SystemClock().now_ms())
         machine = MACHINES.of(records[0].position, kind)
         steps, after = describe(machine, instance_id, records)
@@ -172,18 +171,17 @@ def export(log: Path | None, data: Path, output: str) -> None:
             file.write(msgspec.json.encode(transition_view(parse(row, MACHINES))) + b"\n")
 
 
-def _history(archive: Archive, kind: str, instance_id: str) -> list[Record]:
-    """Return all records of an instance, oldest first.
+def _history(archive: Archive, kind: str | None, instance_id: str) -> tuple[str, list[Record]]:
+    """Return the kind of an instance, and all its records, oldest first. Without ``kind``, look for its id in all kinds.
 
     Raises:
-        InstanceNotFound: there is none. The message names the file, and the kind that has this id.
+        InstanceNotFound: there is none. The message names the file.
     """
-    records = archive.history(kind, instance_id)
-    if not records:
-        others = [other for other in _KINDS if archive.history(other, instance_id)]
-        hint = f"; this is the id of {article(others[0])}: add --kind {others[0]}" if others else ""
-        raise InstanceNotFound(kind, instance_id, f" in {archive.file}{hint}")
-    return records
+    for each in _KINDS if kind is None else [kind]:
+        records = archive.history(each, instance_id)
+        if records:
+            return each, records
+    raise InstanceNotFound(kind or "instance", instance_id, f" in {archive.file}")
 
 
 def _up_to(records: list[Record], at: tuple[str, int] | None, now_ms: int) -> tuple[list[Record], int]:

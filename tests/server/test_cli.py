@@ -99,7 +99,7 @@ def test_transitions_are_printed_as_json_lines(written: Path) -> None:
 def test_transitions_of_an_unknown_session_is_an_error(written: Path) -> None:
     outcome = run("transitions", "nobody", "--data", written)
     assert (outcome.exit_code, outcome.stdout) == (1, "")
-    assert outcome.stderr == f"interlock: Session not found in {written / 'interlock.db'}\n"
+    assert outcome.stderr == f"interlock: Instance not found in {written / 'interlock.db'}\n"
 
 
 @pytest.mark.parametrize("command", [("transitions", "x"), ("replay", "x"), ("verify",), ("export",)])

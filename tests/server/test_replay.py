@@ -131,11 +131,18 @@ def test_replay_of_an_invalid_moment_is_an_error(written: tuple[Path, str], at: 
 
 def test_replay_of_an_unknown_session_is_an_error(written: tuple[Path, str]) -> None:
     outcome = replay((written[0], "nobody"))
-    said = f"interlock: Session not found in {written[0] / 'interlock.db'}\n"
+    said = f"interlock: Instance not found in {written[0] / 'interlock.db'}\n"
     assert (outcome.exit_code, outcome.stdout, outcome.stderr) == (1, "", said)
     account = next(row["instance_id"] for row in records(written[0]) if row["kind"] == "account")
     outcome = replay((written[0], "\udcff"))
     assert (outcome.exit_code, outcome.stderr) == (1, said), "it is not UTF-8"
+    outcome = replay((written[0], account), "--kind", "session")
+    assert (outcome.exit_code, outcome.stderr) == (1, said.replace("Instance", "Session"))
+
+
+def test_an_id_names_its_kind(written: tuple[Path, str]) -> None:
+    account = next(row["instance_id"] for row in records(written[0]) if row["kind"] == "account")
     outcome = replay((written[0], account))
-    assert outcome.stderr == said.replace("\n", "; this is the id of an account: add --kind account\n")
-    assert outcome.exit_code == 1
+    assert (outcome.exit_code, outcome.stdout.splitlines()[0]) == (0, f"account {account}")
+    shown = CliRunner().invoke(main, ["transitions", account, "--data", str(written[0]), "--json"])
+    assert {json.loads(line)["kind"] for line in shown.stdout.splitlines()} == {"account"}
