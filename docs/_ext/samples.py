@@ -138,7 +138,7 @@ def _from_server() -> tuple[msgspec.Struct, ...]:
         Pong(),
         Accepted(_INTENT, _EXECUTION, _last().receipt, 1),
         Refused(Raw(msgspec.json.encode(problem_for(RateLimited(1))[0])), intent_id=_INTENT, retry_after_s=1),
-        Progress(_EXECUTION, _INTENT, [Raw(b'{"text":"Once "}'), Raw(b'{"text":"upon"}')], 2),
+        Progress(_EXECUTION, _INTENT, 1, [Raw(b'{"text":"Once "}'), Raw(b'{"text":"upon"}')], 2),
         Outcome(_EXECUTION, _INTENT, "succeeded", _last().receipt, result=Raw(b'{"words":2}'), offset=3),
         Resumed(_EPOCH, 2),
         Gap(_EPOCH, 118),

@@ -95,10 +95,14 @@ class Refused(msgspec.Struct, frozen=True, tag_field="type", tag="refused", omit
 
 
 class Progress(msgspec.Struct, frozen=True, tag_field="type", tag="progress"):
-    """The values that the execution has emitted since its last ``progress``, in order."""
+    """The values that the execution has emitted since its last ``progress``, in order.
+
+    ``attempt`` rises when the execution begins again after a crash. Then discard the progress of the earlier attempt.
+    """
 
     execution_id: str
     intent_id: str
+    attempt: int
     data: list[Raw]
     offset: int = 0
 

@@ -36,12 +36,13 @@ class _Kept(NamedTuple):
 
 
 class _Collected:
-    """The values of an execution that are not in a message yet."""
+    """The values of an execution's attempt that are not in a message yet."""
 
-    __slots__ = ("intent_id", "size", "values")
+    __slots__ = ("attempt", "intent_id", "size", "values")
 
-    def __init__(self, intent_id: str) -> None:
+    def __init__(self, intent_id: str, attempt: int) -> None:
         self.intent_id = intent_id
+        self.attempt = attempt
         self.values: list[Raw] = []
         self.size = 0
 
@@ -83,16 +84,18 @@ class Stream:
         """Append ``message``."""
         self._append(message, now_ms)
 
-    def collect(self, execution_id: str, intent_id: str, value: bytes, now_ms: int) -> None:
+    def collect(self, execution_id: str, intent_id: str, attempt: int, value: bytes, now_ms: int) -> None:
         """Add ``value``, which is JSON, to the next ``progress`` of the execution. After its outcome, ignore it."""
         if execution_id in self._ended:
             return
         collected = self._collected.get(execution_id)
-        if collected is not None and collected.size + len(value) > self._limits.frame_bytes:
+        if collected is not None and (
+            collected.attempt != attempt or collected.size + len(value) > self._limits.frame_bytes
+        ):
             self._progress(execution_id, now_ms)
             collected = None
         if collected is None:
-            collected = self._collected[execution_id] = _Collected(intent_id)
+            collected = self._collected[execution_id] = _Collected(intent_id, attempt)
         collected.values.append(Raw(value))
         collected.size += len(value)
         self._collected_bytes += len(value)
@@ -137,7 +140,7 @@ class Stream:
     def _progress(self, execution_id: str, now_ms: int) -> None:
         collected = self._collected.pop(execution_id)
         self._collected_bytes -= collected.size
-        self._append(Progress(execution_id, collected.intent_id, collected.values), now_ms)
+        self._append(Progress(execution_id, collected.intent_id, collected.attempt, collected.values), now_ms)
 
     def _append(self, message: StreamMessage, now_ms: int, ended: str | None = None) -> None:
         self.offset += 1

@@ -42,11 +42,19 @@ def _read(stream: Stream, offset: int = 0) -> list[dict[str, Any]]:
     return [json.loads(text) for text in stream.after(offset, 1_000_000)]
 
 
+def test_values_of_two_attempts_are_in_messages_of_their_own() -> None:
+    stream = _stream()
+    stream.collect("a", "i", 1, b"1", 0)
+    stream.collect("a", "i", 2, b"2", 0)
+    stream.flush(0)
+    assert [(each["attempt"], each["data"]) for each in _read(stream)] == [(1, [1]), (2, [2])]
+
+
 def test_values_of_a_tick_are_one_message_for_each_execution() -> None:
     stream = _stream()
     for value in (b"1", b'"two"', b"null"):
-        stream.collect("a", "i", value, 0)
-    stream.collect("b", "j", b"4", 0)
+        stream.collect("a", "i", 1, value, 0)
+    stream.collect("b", "j", 1, b"4", 0)
     assert _read(stream) == []
     assert stream.collecting
     stream.flush(50)
@@ -57,7 +65,7 @@ def test_values_of_a_tick_are_one_message_for_each_execution() -> None:
 def test_many_values_in_a_tick_are_cut_into_messages() -> None:
     stream = _stream()
     for n in range(5):
-        stream.collect("a", "i", b'"123456"', n)
+        stream.collect("a", "i", 1, b'"123456"', n)
     stream.flush(5)
     assert [len(each["data"]) for each in _read(stream)] == [2, 2, 1]
 
@@ -66,16 +74,16 @@ def test_a_value_larger_than_a_message_collects_has_its_own() -> None:
     stream = _stream()
     large = json.dumps("x" * 100).encode()
     for value in (b"1", large, b"2"):
-        stream.collect("a", "i", value, 0)
+        stream.collect("a", "i", 1, value, 0)
     stream.flush(0)
     assert [each["data"] for each in _read(stream)] == [[1], ["x" * 100], [2]]
 
 
 def test_the_outcome_comes_after_all_that_was_emitted_and_is_last() -> None:
     stream = _stream()
-    stream.collect("a", "i", b"1", 0)
+    stream.collect("a", "i", 1, b"1", 0)
     stream.end(_outcome("a"), 1)
-    stream.collect("a", "i", b"2", 2)
+    stream.collect("a", "i", 1, b"2", 2)
     stream.flush(3)
     assert [each["type"] for each in _read(stream)] == ["progress", "outcome"]
 
@@ -85,7 +93,7 @@ def test_an_outcome_told_again_still_ends_the_progress() -> None:
     stream.end(_outcome("a"), 0)
     stream.accept(_accepted("a"), 1)
     stream.end(_outcome("a"), 2)
-    stream.collect("a", "i", b"2", 3)
+    stream.collect("a", "i", 1, b"2", 3)
     stream.flush(4)
     assert [each["type"] for each in _read(stream, stream.start)] == ["accepted", "outcome"]
 
@@ -215,13 +223,13 @@ class StreamMachine(RuleBasedStateMachine):
         self.values += 1
         value = self.values + 10**digits
         self.emitted[name].append(value)
-        self.stream.collect(name, "i", str(value).encode(), self.now_ms)
+        self.stream.collect(name, "i", 1, str(value).encode(), self.now_ms)
 
     @rule(name=st.sampled_from(_NAMES))
     def end(self, name: str) -> None:
         self.ended.add(name)
         self.stream.end(_outcome(name), self.now_ms)
-        self.stream.collect(name, "i", b"0", self.now_ms)
+        self.stream.collect(name, "i", 1, b"0", self.now_ms)
 
     @rule()
     def flush(self) -> None:

@@ -162,7 +162,7 @@ class _Server:
                 self._refuse(*about.split(" ", 1))
             case "progress":
                 execution_id, intent_id, value = about.split(" ", 2)
-                stream.collect(execution_id, intent_id, value.encode(), now_ms)
+                stream.collect(execution_id, intent_id, 1, value.encode(), now_ms)
             case "flush":
                 stream.flush(now_ms)
             case "outcome":

@@ -114,7 +114,7 @@ class Streams:
             if stream is None:
                 continue
             offset, size = stream.offset, stream.size
-            stream.collect(execution_id, execution.intent_id, value, self._clock.now_ms())
+            stream.collect(execution_id, execution.intent_id, execution.attempt, value, self._clock.now_ms())
             self._changed(session_id, stream, offset, size)
 
     def observe(self, record: Record, execution: Execution | None) -> None:
