@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -13,7 +14,7 @@ from typing import get_args
 
 import pytest
 
-from interlock.context import MAX_PROGRESS_BYTES
+from interlock.context import MAX_PROGRESS_BYTES, Context
 from interlock.declarations import MAX_TIMEOUT_S
 from interlock.machine.execution.commands import Effects
 from interlock.realm import MAX_PARAMETERS_BYTES, MAX_RESULT_BYTES, PROMISES
@@ -21,6 +22,7 @@ from interlock.server.settings import Settings
 from interlock.testing.client import GRACE_S
 from interlock.testing.process import RealmServer
 from tests.docs.pages import DOCS, blocks, captioned
+from tests.support.client import logged_in
 from tests.support.server import running_server
 from tests.support.source import ROOT
 
@@ -89,6 +91,31 @@ def test_the_intent_on_the_page_is_executed_once(tmp_path: Path, monkeypatch: py
     _, first, again = told.stdout.splitlines()
     assert json.loads(first) == json.loads(again)
     assert json.loads(first)["result"] == {"note_id": 1, "text": "hello"}
+
+
+def test_the_client_on_the_page_prints_progress_and_outcome(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NOTES_DATABASE", str(tmp_path / "notes.db"))
+    (tmp_path / "ask.py").write_text(captioned(_PAGE, "ask.py"))
+    with running_server(tmp_path / "data", realm="docs.examples.notes:realm,docs.examples.agent:realm") as server:
+        token = asyncio.run(_token(server.url))
+        url = server.url.replace("http", "ws")
+        command = [sys.executable, str(tmp_path / "ask.py"), url, token]
+        told = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    progress, outcome = told.stdout.splitlines()
+    assert progress == "You asked: hello I know 0 notes about it. "
+    assert outcome.startswith("succeeded {'note_id': 1, 'text': 'You asked: hello")
+
+
+async def _token(url: str) -> str:
+    async with await logged_in(url) as client:
+        return client.access_token
+
+
+def test_the_page_lists_what_a_context_has() -> None:
+    page = (DOCS / _PAGE).read_text()
+    listed = page[page.index("What a `context` has:") : page.index("An outcome, which")]
+    names = {name for line in re.findall(r"^(`.*)$", listed, re.MULTILINE) for name in re.findall(r"(\w+)[`(]", line)}
+    assert names == {name for name in vars(Context) if not name.startswith("_")}
 
 
 def test_the_page_names_every_kind_of_effects_and_its_promise() -> None:
