@@ -41,7 +41,9 @@ def main(arguments: Sequence[str] | None = None, mutants: Sequence[Mutant] | Non
     which.add_argument(
         "--measures", action="store_true", help="take away what the requirements of the OWASP ASVS rest on"
     )
-    which.add_argument("--connection", action="store_true", help="seed bugs into the connection layer")
+    which.add_argument(
+        "--connection", action="store_true", help="seed bugs into the connection layer, and into calls between servers"
+    )
     which.add_argument("--check", action="store_true", help="only see whether each can still be written into the code")
     parser.add_argument("--only", action="append", metavar="WORDS", help="those whose bug says so; may be given again")
     parser.add_argument("--jobs", type=int, default=2, help="how many are tried at once (%(default)s)")

@@ -14,6 +14,7 @@ from tests.mutants.of_authority import OF_AUTHORITY
 from tests.mutants.of_connection import OF_CONNECTION
 from tests.mutants.of_execution import OF_EXECUTION
 from tests.mutants.of_machine import OF_MACHINE
+from tests.mutants.of_outgoing import OF_OUTGOING
 from tests.mutants.of_realm import OF_REALM
 from tests.mutants.of_runtime import OF_RUNTIME
 from tests.mutants.of_server import OF_SERVER
@@ -30,8 +31,8 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
 )
 """Bugs that break a published property. Each property that real code can break has at least one."""
 
-CONNECTION: Final[tuple[Mutant, ...]] = OF_CONNECTION
-"""Bugs in the connection layer."""
+CONNECTION: Final[tuple[Mutant, ...]] = (*OF_CONNECTION, *OF_OUTGOING)
+"""Bugs in the connection layer, and between this server and others."""
 
 MEASURES: Final[tuple[Mutant, ...]] = (*WEB, *AUTHENTICATION, *SESSIONS, *TOKENS, *OPERATIONS)
 """Removed measures. Each requirement of the OWASP ASVS that is said to be met has at least one."""

@@ -109,4 +109,19 @@ OF_RUNTIME: Final[tuple[Mutant, ...]] = (
         "test_nothing_starts_before_every_lost_attempt_is_interrupted",
         at("run:Run.drive", replace("await self.parts.working.wait()", "None")),
     ),
+    Mutant(
+        "A remote realm's report of one attempt becomes the outcome of another.",
+        "owner_only",
+        "test_a_callback_for_anything_but_the_running_attempt_is_refused",
+        at(
+            "remote_realms:RemoteRealms.report",
+            replace("(running.realm, running.attempt) != (realm, attempt)", "running.realm != realm"),
+        ),
+    ),
+    Mutant(
+        "A call that a remote realm has got is repeated, whatever its effects.",
+        "once_runs_once",
+        "test_an_intent_with_effects_once_is_posted_once",
+        at("remote_realms:RemoteRealms._post", replace("not error.sent", "True")),
+    ),
 )
