@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from interlock.machine.account.commands import Delete
 from interlock.machine.errors import ExecutionNotFound, IntentUnknown
 from interlock.machine.session.commands import Reauthenticate
 from interlock.server.runtime.door import commands
+from interlock.store import in_thread
 from tests.support.asynchronous import asynchronous
 from tests.support.running import eventually
 from tests.support.runtime import Text, bench, notes
@@ -32,6 +34,22 @@ async def stops_the_server(_context: Context, _text: str) -> str:
 
 async def interrupts(_context: Context, _text: str) -> str:
     raise KeyboardInterrupt
+
+
+async def stops_in_a_group(context: Context, text: str) -> str:
+    async with asyncio.TaskGroup() as group:
+        group.create_task(stops_the_server(context, text))
+    return text
+
+
+async def stops_among_others(context: Context, text: str) -> str:
+    await asyncio.gather(asyncio.sleep(60), interrupts(context, text))
+    return text
+
+
+async def stops_in_a_thread(_context: Context, text: str) -> str:
+    await asyncio.gather(in_thread(sys.exit))
+    return text
 
 
 class Odd(BaseException):
@@ -63,6 +81,9 @@ ERRORS = {
     on_purpose: "no realm declares an intent of this name",
     stops_the_server: "the realm's code raised SystemExit",
     interrupts: "the realm's code raised KeyboardInterrupt",
+    stops_in_a_group: "the realm's code raised ExceptionGroup",
+    stops_among_others: "the realm's code raised KeyboardInterrupt",
+    stops_in_a_thread: "the realm's code raised SystemExit",
     base_exception: "the realm's code raised Odd",
     cancels_itself: "the realm's code raised CancelledError",
     wrong_type: "the result does not fit its declared type: Expected `str`, got `int` - at `$.text`",

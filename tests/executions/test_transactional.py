@@ -284,6 +284,26 @@ async def test_a_store_that_does_not_answer_holds_up_its_execution_alone(
         assert (ledger.effects, ledger.attempts) == (2, [1, 1])
 
 
+@pytest.mark.parametrize("end", [SystemExit, KeyboardInterrupt])
+@asynchronous
+async def test_a_connect_that_would_end_the_process_is_a_failure(tmp_path: Path, end: type[BaseException]) -> None:
+    """A realm may want to exit because a setting is missing. The server goes on, and asks again."""
+    ledger = Ledger(tmp_path)
+    ends = [end("no DATABASE_URL")]
+
+    def connect() -> sqlite3.Connection:
+        if ends:
+            raise ends.pop()
+        return ledger.connect()
+
+    realm = Realm("notes", store=SqlStore(connect))
+    intent = ledger.realm.intents["notes.create"]
+    realm.intent("notes.create", effects="transactional", timeout_s=60)(intent.handler)
+    async with bench(tmp_path, realm) as made:
+        assert (await made.run(await made.login())).state == "succeeded"
+        assert (ends, ledger.effects) == ([], 1)
+
+
 @asynchronous
 async def test_a_start_and_a_stop_do_not_wait_for_a_store_that_hangs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -3,28 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from interlock.context import Context, Invocation, Outcome
 from interlock.realm import Intent, error_text
+from interlock.server.runtime.executions.foreign import RealmCodeStopped, foreign_task
 
 if TYPE_CHECKING:
     from interlock.server.runtime.executions.run import Run
 
 
-class RealmCodeStopped(Exception):
-    """The realm's code raised an exception that no code should catch, such as SystemExit. It is the cause of this one."""
-
-
 def begin(intent: Intent, invocation: Invocation, host: AttemptHost, parameters: msgspec.Struct) -> asyncio.Task[bytes]:
-    """Return the task that runs the realm's code. Nothing of the request that led to it is in its context variables."""
+    """Return the task that runs the realm's code."""
     context = Context(intent, invocation, host)
-    return asyncio.create_task(
-        _call(intent, context, parameters), name=f"interlock-{intent.name}", context=contextvars.Context()
-    )
+    return foreign_task(intent.run(context, parameters), name=f"interlock-{intent.name}")
 
 
 def text_of(error: BaseException) -> str:
@@ -79,13 +73,3 @@ class AttemptHost:
         """Stop code that goes on although it was cancelled."""
         if self._run.stopped.done():
             raise asyncio.CancelledError
-
-
-async def _call(intent: Intent, context: Context, parameters: msgspec.Struct) -> bytes:
-    try:
-        return await intent.run(context, parameters)
-    except (Exception, asyncio.CancelledError, GeneratorExit):
-        raise
-    except BaseException as error:
-        # A task that raises SystemExit or KeyboardInterrupt stops the event loop, and with it the server.
-        raise RealmCodeStopped from error

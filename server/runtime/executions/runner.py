@@ -23,6 +23,7 @@ from interlock.server.clock import Clock
 from interlock.server.runtime.deadlines import Deadlines
 from interlock.server.runtime.door import patiently
 from interlock.server.runtime.executions.executions import Executions
+from interlock.server.runtime.executions.foreign import guard_tasks
 from interlock.server.runtime.executions.live import Whose
 from interlock.server.runtime.executions.run import Run, RunParts
 from interlock.server.runtime.executions.stores import ANSWER_S, Stores
@@ -74,6 +75,8 @@ class Runner:
         self._clock = clock
         self._stores = Stores()
         self._on_late = on_late
+        loop = asyncio.get_running_loop()
+        guard_tasks(loop)
         self._parts = RunParts(
             executions=executions,
             realms=realms,
@@ -86,7 +89,7 @@ class Runner:
             late=self._late,
             grace=self._begin_grace,
             working=asyncio.Event(),
-            draining=asyncio.get_running_loop().create_future(),
+            draining=loop.create_future(),
             codes=set(),
         )
         self._sink: Progress = _ignore

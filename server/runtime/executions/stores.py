@@ -9,6 +9,7 @@ from typing import Any, Final, TypeVar
 import structlog
 
 from interlock.realm import Store
+from interlock.server.runtime.executions.foreign import foreign_task
 
 T = TypeVar("T")
 
@@ -55,7 +56,7 @@ class Stores:
             tries += 1
 
     async def _answer(self, question: Coroutine[Any, Any, T]) -> T:
-        call = asyncio.create_task(question)
+        call = foreign_task(question)
         self.calls.add(call)
         call.add_done_callback(self.calls.discard)
         try:
