@@ -18,9 +18,12 @@ from interlock.machine.errors import (
     SessionEnded,
     TooManyExecutions,
 )
+from interlock.machine.execution.commands import Cancel
+from interlock.machine.ledger import Record
 from interlock.realm import Realm
-from interlock.server.runtime.executions.live import ExecutionLimits
+from interlock.server.runtime.executions.live import ExecutionLimits, LiveExecutions
 from tests.support.asynchronous import asynchronous
+from tests.support.executions import ExecutionStory
 from tests.support.running import eventually
 from tests.support.runtime import LIMITS, Text, bench, notes
 
@@ -220,3 +223,17 @@ async def test_an_execution_learns_how_its_child_failed(tmp_path: Path) -> None:
     async with bench(tmp_path, notes(parent)) as made:
         await made.run(await made.login())
         assert outcomes == [Outcome(state="failed", reason="error", error="the realm's code raised ValueError")]
+
+
+def test_an_execution_counts_for_the_session_that_has_submitted_it() -> None:
+    """Both processes were about to accept the same intent, in two sessions of the account."""
+    live, story = LiveExecutions(LIMITS), ExecutionStory()
+    live.reserve(story.execution.execution_id, "session-2", "acc_1", "notes")
+    (accepted,) = story.accept()
+    live.observe(Record(1, accepted.transition, b""), None)
+    live.release(story.execution.execution_id)
+    assert live.of("session", "session-1") == live.of("account", "acc_1") == [story.execution.execution_id]
+    assert live.of("session", "session-2") == []
+    (ended,) = story.tell(Cancel("asked"))
+    live.observe(Record(2, ended.transition, b""), None)
+    assert live.of("session", "session-1") == live.of("account", "acc_1") == live.of("realm", "notes") == []

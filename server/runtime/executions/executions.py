@@ -59,11 +59,7 @@ class _Submission(msgspec.Struct, frozen=True):
     name: str
     parameters: str
     parent: Execution | None
-
-    @property
-    def execution_id(self) -> str:
-        """The id of its execution."""
-        return execution_id_of(self.subject, self.intent_id)
+    execution_id: str
 
 
 class Accepted(msgspec.Struct, frozen=True):
@@ -137,7 +133,10 @@ class Executions(Door[Execution]):
             raise NotAuthenticated("an anonymous session can't submit intents")
         if parent is None:
             _check_intent_id(intent_id)
-        asked = _Submission(session.session_id, session.subject, intent_id, name, canonical(parameters), parent)
+        execution_id = execution_id_of(session.subject, intent_id)
+        asked = _Submission(
+            session.session_id, session.subject, intent_id, name, canonical(parameters), parent, execution_id
+        )
         # A caller that is cancelled does not undo what was handed to the log, so the reservation must last until its answer.
         return await asyncio.shield(self._accept_in_turn(asked, under))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Final, Literal, NamedTuple, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 
@@ -28,10 +28,8 @@ class ExecutionLimits(msgspec.Struct, frozen=True):
     depth: int
 
 
-class _Owner(NamedTuple):
-    session: str
-    account: str
-    realm: str
+_Owners: TypeAlias = tuple[tuple[Whose, str], ...]
+"""The session, the account and the realm of an execution."""
 
 
 class LiveExecutions:
@@ -42,9 +40,9 @@ class LiveExecutions:
 
     def __init__(self, limits: ExecutionLimits) -> None:
         self.limits: Final = limits
-        self._owners: dict[str, _Owner] = {}
+        self._owners: dict[str, _Owners] = {}
         self._reserved: set[str] = set()
-        self._ids: dict[tuple[str, str], set[str]] = {}
+        self._ids: dict[tuple[Whose, str], set[str]] = {}
 
     def __len__(self) -> int:
         """Return the number of executions."""
@@ -57,7 +55,7 @@ class LiveExecutions:
     def restore(self, executions: Iterable[Execution]) -> None:
         """Start from all executions that have not ended."""
         for each in executions:
-            self._add(each.execution_id, _Owner(each.session_id, each.subject or "", each.realm))
+            self._add(each.execution_id, _owners(each.session_id, each.subject or "", each.realm))
 
     def reserve(self, execution_id: str, session_id: str, subject: str, realm: str) -> None:
         """Count an execution that is about to be accepted. The caller must call :meth:`release`.
@@ -65,11 +63,12 @@ class LiveExecutions:
         Raises:
             TooManyExecutions: a limit is reached; nothing was counted.
         """
-        owner = _Owner(session_id, subject, realm)
-        for whose, name in owner._asdict().items():
-            if len(self._ids.get((whose, name), ())) >= getattr(self.limits, whose):
-                raise TooManyExecutions(whose)  # type: ignore[arg-type]  # the names of the fields
-        self._add(execution_id, owner)
+        owners = _owners(session_id, subject, realm)
+        for owner in owners:
+            whose, _ = owner
+            if len(self._ids.get(owner, ())) >= getattr(self.limits, whose):
+                raise TooManyExecutions(whose)
+        self._add(execution_id, owners)
         self._reserved.add(execution_id)
 
     def release(self, execution_id: str) -> None:
@@ -83,21 +82,26 @@ class LiveExecutions:
         move = record.transition
         if isinstance(move.data, Accept):
             self._reserved.discard(move.instance_id)
-            self._add(move.instance_id, _Owner(move.data.session_id, move.data.subject, move.data.realm))
+            owners = _owners(move.data.session_id, move.data.subject, move.data.realm)
+            if self._owners.get(move.instance_id) != owners:
+                # It was not reserved, or another process has accepted it in another session of the account.
+                self._remove(move.instance_id)
+                self._add(move.instance_id, owners)
         elif move.target in EXECUTION_MACHINE.final:
             self._remove(move.instance_id)
 
-    def _add(self, execution_id: str, owner: _Owner) -> None:
-        self._owners[execution_id] = owner
-        for key in owner._asdict().items():
-            self._ids.setdefault(key, set()).add(execution_id)
+    def _add(self, execution_id: str, owners: _Owners) -> None:
+        self._owners[execution_id] = owners
+        for owner in owners:
+            self._ids.setdefault(owner, set()).add(execution_id)
 
     def _remove(self, execution_id: str) -> None:
-        owner = self._owners.pop(execution_id, None)
-        if owner is None:
-            return
-        for key in owner._asdict().items():
-            ids = self._ids[key]
+        for owner in self._owners.pop(execution_id, ()):
+            ids = self._ids[owner]
             ids.discard(execution_id)
             if not ids:
-                del self._ids[key]
+                del self._ids[owner]
+
+
+def _owners(session_id: str, subject: str, realm: str) -> _Owners:
+    return ("session", session_id), ("account", subject), ("realm", realm)
