@@ -9,6 +9,7 @@ import pytest
 
 from tests.support.log import verify
 from tests.support.server import ServerProcess, running_server
+from tests.support.tallies import create
 
 
 @pytest.fixture(scope="package", autouse=True)
@@ -31,3 +32,12 @@ def server(from_nothing: None, tmp_path_factory: pytest.TempPathFactory) -> Iter
 def data(tmp_path: Path) -> Path:
     """Return the data folder of a server that a scenario starts for itself."""
     return tmp_path / "data"
+
+
+@pytest.fixture
+def tallies(data: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return the new database of the realm ``tallies``, for the servers that the test starts."""
+    path = data.parent / "tallies.db"
+    create(path)
+    monkeypatch.setenv("TALLIES", str(path))
+    return path

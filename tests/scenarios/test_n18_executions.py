@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections import Counter, defaultdict
+from collections import Counter
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -14,11 +14,11 @@ import pytest
 
 from tests.support.client import Client, logged_in, new_email
 from tests.support.effort import often
-from tests.support.intents import outcome
-from tests.support.log import records, verify
+from tests.support.intents import ENDED, outcome, submitted
+from tests.support.log import executions, records, verify
 from tests.support.running import eventually, run, scenario
 from tests.support.server import running_server
-from tests.support.tallies import REALM, create, effects
+from tests.support.tallies import EFFECTS, REALM, effects
 
 KILLS = often(8, 200)
 """How often the server is killed."""
@@ -26,21 +26,9 @@ KILLS = often(8, 200)
 RACES = often(200, 5_000)
 """How many sessions are revoked while they submit intents."""
 
-EFFECTS = ("once", "idempotent", "transactional")
-ENDED = {"succeeded", "failed", "cancelled"}
-
-
-@pytest.fixture
-def tallies(data: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    path = data.parent / "tallies.db"
-    create(path)
-    monkeypatch.setenv("TALLIES", str(path))
-    return path
-
 
 async def _submit(client: Client, name: str, intent_id: str) -> httpx.Response:
-    body = {"id": intent_id, "name": f"tallies.{name}", "parameters": {}}
-    return await client.request("POST", "/api/intents", json=body)
+    return await submitted(client, f"tallies.{name}", intent_id)
 
 
 class Load:
@@ -108,7 +96,7 @@ def test_n18_kills_leave_each_accepted_intent_one_outcome(data: Path, tallies: P
 
         asked, acknowledged = run(main())
     verify(data)
-    by_execution = _executions(data)
+    by_execution = executions(data)
     assert set(by_execution) == set(acknowledged.values()), "an intent was accepted twice, or not at all"
     had = effects(tallies)
     ends: Counter[tuple[str, str, int]] = Counter()
@@ -171,7 +159,7 @@ async def test_n13_a_revocation_racing_intents_is_a_fence(data: Path) -> None:
             await asyncio.gather(*(races(email, RACES // len(emails)) for email in emails))
 
             def over() -> dict[str, list[dict[str, Any]]] | None:
-                found = _executions(data)
+                found = executions(data)
                 return found if all(history[-1]["target"] in ENDED for history in found.values()) else None
 
             by_execution = await eventually(over, within_s=120)
@@ -218,12 +206,3 @@ async def test_n18_one_id_from_16_clients_and_a_kill_is_one_execution(data: Path
 
 def _attempts(history: list[dict[str, Any]]) -> int:
     return sum(each["event"] == "start" for each in history)
-
-
-def _executions(data: Path) -> dict[str, list[dict[str, Any]]]:
-    """Return the records of each execution, by id, oldest first."""
-    found: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for record in records(data):
-        if record["kind"] == "execution":
-            found[record["instance_id"]].append(record)
-    return dict(found)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 from uuid import uuid4
 
 import httpx
@@ -10,11 +10,18 @@ import httpx
 from tests.support.client import Client
 from tests.support.running import eventually
 
+ENDED: Final = {"succeeded", "failed", "cancelled"}
+
+
+async def submitted(client: Client, name: str, intent_id: str | None = None, **parameters: Any) -> httpx.Response:
+    """Submit an intent, under a new id unless one is given. Return the response."""
+    body = {"id": intent_id or str(uuid4()), "name": name, "parameters": parameters}
+    return await client.request("POST", "/api/intents", json=body)
+
 
 async def submit(client: Client, name: str, intent_id: str | None = None, **parameters: Any) -> httpx.Response:
-    """Submit an intent of the realm ``errands``, under a new id unless one is given."""
-    body = {"id": intent_id or str(uuid4()), "name": f"errands.{name}", "parameters": parameters}
-    return await client.request("POST", "/api/intents", json=body)
+    """Submit an intent of the realm ``errands``, as :func:`submitted`."""
+    return await submitted(client, f"errands.{name}", intent_id, **parameters)
 
 
 async def accepted(client: Client, name: str, intent_id: str | None = None, **parameters: Any) -> dict[str, Any]:
@@ -46,4 +53,4 @@ async def state_of(client: Client, execution_id: str, *states: str) -> dict[str,
 
 async def outcome(client: Client, execution_id: str) -> dict[str, Any]:
     """Wait until an execution has ended, and return it."""
-    return await state_of(client, execution_id, "succeeded", "failed", "cancelled")
+    return await state_of(client, execution_id, *ENDED)

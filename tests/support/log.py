@@ -65,6 +65,15 @@ def histories(data: Path) -> dict[str, list[dict[str, Any]]]:
     return dict(found)
 
 
+def executions(data: Path) -> dict[str, list[dict[str, Any]]]:
+    """Return the records of each execution, oldest first."""
+    found: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for record in records(data):
+        if record["kind"] == "execution":
+            found[record["instance_id"]].append(record)
+    return dict(found)
+
+
 def record_count(data: Path) -> int:
     """Return the number of records in the log."""
     with open_archive(data) as archive:

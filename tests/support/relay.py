@@ -1,4 +1,4 @@
-"""A network between client and server that a test interrupts: a relay that stops forwarding, or cuts its connections."""
+"""A network between client and server that a test disturbs: a relay that is slow, stops forwarding, or cuts its connections."""
 
 from __future__ import annotations
 
@@ -19,13 +19,15 @@ class Relay:
         self._writers: set[asyncio.StreamWriter] = set()
         self._last: bytes | None = None
         self.url = ""
+        self.delay_s = 0.0
+        """How long each piece of data is held up."""
 
     def freeze(self) -> None:
         """Forward nothing more in either direction; both sides still hold their connections."""
         self._open.clear()
 
     def thaw(self) -> None:
-        """Forward again."""
+        """Forward again, and first what was held up."""
         self._open.set()
 
     def cut_behind(self, last: bytes) -> None:
@@ -46,7 +48,10 @@ class Relay:
     async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(ConnectionError):
             while data := await reader.read(65_536):
+                await asyncio.sleep(self.delay_s)
                 await self._open.wait()
+                if writer.transport.is_closing():
+                    break
                 before, found, _ = data.partition(self._last) if self._last else (data, b"", b"")
                 writer.write(before + found)
                 await writer.drain()

@@ -13,6 +13,7 @@ import sqlite3
 from collections import Counter, defaultdict
 from contextlib import closing, suppress
 from pathlib import Path
+from typing import Final
 
 from msgspec import Struct
 
@@ -21,6 +22,9 @@ from interlock.store import SqlStore, in_thread
 
 REALM = "tests.support.tallies:realm"
 """The value of the setting ``realm``."""
+
+EFFECTS: Final = ("once", "idempotent", "transactional")
+"""Its intents that leave effects, named as what they declare."""
 
 
 def connect() -> sqlite3.Connection:
