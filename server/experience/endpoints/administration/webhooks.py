@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TypeAlias
 
 import msgspec
 from litestar import Request, Response, get, post
@@ -59,12 +59,14 @@ class DeadLetter(msgspec.Struct, frozen=True):
     because: Because
 
 
+_Whole: TypeAlias = Annotated[float, Meta(ge=1, le=1 << 53, multiple_of=1)]
+"""A whole number as JSON Schema reads it, for which 5.0 is one. Readers of JSON know larger ones only roughly (RFC 8259)."""
+
+
 class ReplayBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The positions of the dead letters to replay; all, if not given."""
 
-    positions: Annotated[list[Annotated[int, Meta(ge=1, le=LAST)]], Meta(max_length=_MOST, examples=[[41]])] | None = (
-        None
-    )
+    positions: Annotated[list[_Whole], Meta(max_length=_MOST, examples=[[41]])] | None = None
 
 
 class Replayed(msgspec.Struct, frozen=True):
@@ -112,7 +114,8 @@ async def replay_dead_letters(
 ) -> Replayed:
     """Send dead letters again, as if they had not been tried, each before what waits of its session."""
     delivery = _known(services_of(request), name)
-    return Replayed(await delivery.replay(data.positions if data is not None else None))
+    positions = None if data is None or data.positions is None else [int(each) for each in data.positions]
+    return Replayed(await delivery.replay(positions))
 
 
 @post(
