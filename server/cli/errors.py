@@ -1,4 +1,4 @@
-"""Shared parts of the commands: the log's location, and errors as one line and an exit status."""
+"""Shared parts of the commands: the log's location, tables, and errors as one line and an exit status."""
 
 from __future__ import annotations
 
@@ -11,12 +11,15 @@ from typing import Final
 import rich_click as click
 from rich.console import Console
 from rich.markup import escape
+from rich.table import Table
 
 from interlock.machine.errors import InstanceNotFound, InterlockError, LedgerFault
 from interlock.server.system.streams import printable
 
 EXIT_FAULT: Final = 1
 EXIT_UNUSABLE: Final = 2
+
+_UNLIMITED: Final = 1_000_000
 
 data_option = click.option(
     "--data",
@@ -40,6 +43,14 @@ def keys_folder(data: Path) -> Path:
     if not folder.is_dir() or not key_files(folder):
         raise no_keys(folder)
     return folder
+
+
+def print_table(table: Table) -> None:
+    """Print ``table``, as wide as it is if another program reads it."""
+    console = Console()
+    if not console.is_terminal:
+        console.width = _UNLIMITED
+    console.print(table)
 
 
 def _to_stderr(text: str) -> None:

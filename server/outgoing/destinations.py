@@ -20,6 +20,7 @@ _Address: TypeAlias = IPv4Address | IPv6Address
 _NAT64: Final = IPv6Network("64:ff9b::/96")
 _READABLE: Final = re.compile(r"[!-~]+\Z")
 _LONGEST_URL: Final = 2048
+_PLAIN_HTTP: Final = "plain HTTP is allowed to the networks in outgoing_networks only"
 
 
 class DestinationRefused(Exception):
@@ -42,6 +43,19 @@ class Destinations:
         except ValueError as error:
             raise SettingsError(f"outgoing_networks: {error}") from None
 
+    def check(self, url: str) -> None:
+        """Check what is known of ``url`` without its host's addresses.
+
+        Raises:
+            DestinationRefused: no request may be sent there, whatever its host resolves to.
+        """
+        scheme, host = scheme_and_host(url)
+        try:
+            self._first_allowed(scheme, [ipaddress.ip_address(host)])
+        except ValueError:  # a name
+            if scheme == "http" and not self._networks:
+                raise DestinationRefused(_PLAIN_HTTP) from None
+
     async def resolve(self, url: httpx.URL) -> str:
         """Return the address to connect to for ``url``.
 
@@ -56,11 +70,14 @@ class Destinations:
         except UnicodeError:
             raise DestinationRefused("the host is not a name: a part of it is empty or too long") from None
         addresses = [ipaddress.ip_address(str(each[4][0]).partition("%")[0]) for each in found]
+        return self._first_allowed(url.scheme, addresses)
+
+    def _first_allowed(self, scheme: str, addresses: list[_Address]) -> str:
         for address in addresses:
-            if self._allows(url.scheme, address):
+            if self._allows(scheme, address):
                 return str(address)
         if any(self._allows("https", address) for address in addresses):
-            raise DestinationRefused("plain HTTP is allowed to the networks in outgoing_networks only")
+            raise DestinationRefused(_PLAIN_HTTP)
         raise DestinationRefused("it resolves to no public address, and to none in outgoing_networks")
 
     def _allows(self, scheme: str, address: _Address) -> bool:

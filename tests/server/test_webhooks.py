@@ -6,7 +6,7 @@ import asyncio
 import json
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
+from interlock.server.guard.keys.keyset import load_keys
 from tests.server.test_event_log import positions, visit
 from tests.support.admin import Admin, admin_token, problem
 from tests.support.hooks import Delivered, Receiver, create_webhook, receiving
@@ -320,6 +321,61 @@ async def test_a_removed_webhook_gets_nothing_more(tmp_path: Path) -> None:
 
 async def _gone(admin: Admin) -> bool:
     return await status(admin) is None
+
+
+@scenario()
+async def test_the_list_shows_whole_urls_and_why_a_webhook_fails(tmp_path: Path) -> None:
+    with served(tmp_path) as (server, receiver):
+
+        async def rows() -> list[list[str]]:
+            listed = await asyncio.to_thread(interlock, "webhooks", "list", "--data", server.data)
+            return [[cell.strip() for cell in line.split("│")[1:-1]] for line in listed.stdout.splitlines()]
+
+        async with administrator(server) as admin:
+            url = receiver.url + "/" + "x" * 200
+            await created(server, admin, url, "session-ends")
+            receiver.answers = lambda _: 500
+            await visit(server.url, 1)
+            expected = ["shop", url, "session-ends", "enabled", "it answered 500", "1", "0"]
+            await eventually(lambda: _listed(rows, expected))
+            shown = await status(admin)
+            assert shown is not None
+            assert shown["failing"] == "it answered 500"
+            receiver.answers = lambda _: 204
+            await visit(server.url, 1)
+            await eventually(lambda: _listed(rows, [*expected[:4], "", "0", "0"]))
+
+
+async def _listed(rows: Callable[[], Awaitable[list[list[str]]]], expected: list[str]) -> bool:
+    return expected in await rows()
+
+
+@pytest.mark.parametrize(
+    ("url", "networks", "message"),
+    [
+        ("http://127.0.0.1:8951/hooks", "", "it resolves to no public address, and to none in outgoing_networks"),
+        ("https://[::1]/hooks", "10.0.0.0/8", "it resolves to no public address, and to none in outgoing_networks"),
+        ("http://example.org/hooks", "", "plain HTTP is allowed to the networks in outgoing_networks only"),
+        ("http://93.184.215.14/", "10.0.0.0/8", "plain HTTP is allowed to the networks in outgoing_networks only"),
+        ("http://10.1.2.3/", "10.0.0.0/8", None),
+        ("http://inside.example/", "10.0.0.0/8", None),
+        ("https://example.org/", "", None),
+    ],
+)
+def test_a_webhook_is_created_only_where_something_could_be_sent(
+    tmp_path: Path, url: str, networks: str, message: str | None
+) -> None:
+    load_keys(tmp_path / "keys")
+    config = tmp_path / "interlock.toml"
+    config.write_text(f"outgoing_networks = {json.dumps(networks.split())}")
+    words = ("webhooks", "create", "shop", url, "--scope", "all", "--data", tmp_path, "--config", config)
+    outcome = interlock(*words)
+    if message is None:
+        assert (outcome.returncode, outcome.stdout[:6]) == (0, "whsec_")
+    else:
+        said = f"interlock: nothing could be sent to {url}: {message}\n"
+        assert (outcome.returncode, outcome.stdout, outcome.stderr) == (2, "", said)
+        assert not list((tmp_path / "keys").glob("webhook-*"))
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from interlock.machine.times import rfc3339
-from interlock.server.cli.errors import data_option, errors_as_messages, keys_folder
+from interlock.server.cli.errors import data_option, errors_as_messages, keys_folder, print_table
 
 
 @click.group()
@@ -47,7 +47,7 @@ def list_secrets(data: Path) -> None:
         for name in secrets.names():
             for each in secrets.of(name):
                 table.add_row(name, rfc3339(each.created_at_ms))
-        Console().print(table)
+        print_table(table)
 
 
 @realm_secrets.command()

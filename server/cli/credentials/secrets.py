@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from interlock.machine.times import rfc3339
-from interlock.server.cli.errors import data_option, errors_as_messages, keys_folder
+from interlock.server.cli.errors import data_option, errors_as_messages, keys_folder, print_table
 from interlock.server.system.streams import printable
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def _commands(group: click.RichGroup, purpose: Kind, opens: str) -> click.RichGr
             table = Table("name", "created", *(["scopes"] if purpose == "subscriber" else []))
             for name, stored in Secrets(keys_folder(data), purpose).names().items():
                 table.add_row(printable(name), rfc3339(stored.created_at_ms), *filter(None, [" ".join(stored.scopes)]))
-            Console().print(table)
+            print_table(table)
 
     @group.command()
     @click.argument("name")

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Any
 
 import rich_click as click
 from rich.console import Console
 from rich.table import Table
 
+from interlock.machine.errors import SettingsError
 from interlock.machine.times import rfc3339
 from interlock.server.cli.credentials.secrets import scope_option
-from interlock.server.cli.errors import data_option, errors_as_messages, keys_folder
+from interlock.server.cli.errors import data_option, errors_as_messages, keys_folder, print_table
+from interlock.server.cli.options import config_option, setting_options
+from interlock.server.settings_loading import load_settings
 from interlock.server.system.streams import printable
 
 
@@ -24,19 +29,25 @@ def webhooks() -> None:
 @click.argument("url")
 @scope_option
 @data_option
-def create(name: str, url: str, scopes: tuple[str, ...], data: Path) -> None:
+@config_option
+@setting_options("outgoing_networks")
+def create(name: str, url: str, scopes: tuple[str, ...], data: Path, config: Path | None, **flags: Any) -> None:
     """Create the webhook NAME at URL, and print the secret to verify its messages with.
 
-    The webhook gets what is recorded from now on. URL must be https; for http and private addresses see the setting
-    `outgoing_networks`.
+    The webhook gets what is recorded from now on. URL must be https, and of a public address, except in the networks that the
+    server's setting `outgoing_networks` lists: give this command the same file or option as the server.
     """
     from interlock.machine.events.scopes import checked_scopes
     from interlock.server.clock import SystemClock
     from interlock.server.guard.webhook_files import WebhookFiles
-    from interlock.server.outgoing.destinations import checked_url
+    from interlock.server.outgoing.destinations import DestinationRefused, Destinations, checked_url
 
     with errors_as_messages():
         wanted = checked_url(url), checked_scopes(scopes)
+        try:
+            Destinations(load_settings(flags, os.environ, config).outgoing_networks).check(url)
+        except DestinationRefused as error:
+            raise SettingsError(f"nothing could be sent to {url}: {error}") from None
         secret = WebhookFiles(data / "keys").create(name, *wanted, SystemClock().now_ms())
     # Alone on standard output, so that it can be piped into a secret store.
     click.echo(secret)
@@ -54,17 +65,23 @@ def list_webhooks(data: Path) -> None:
         files = WebhookFiles(keys_folder(data)).names()
         with open_archive(data) as archive:
             states = archive.webhook_states()
-        table = Table("name", "url", "scopes", "state", "waiting", "dead letters")
+        table = Table("name", "url", "scopes", "state", "failing", "waiting", "dead letters")
         for name, webhook in files.items():
-            state, waiting, dead = states.get(name, (None, 0, 0))
+            state, failing, waiting, dead = states.get(name, (None, None, 0, 0))
             disabled = (
                 state.disabled if state is not None and webhook.enabled_at_ms <= (state.disabled_at_ms or 0) else None
             )
             told = f"disabled: {disabled}" if disabled is not None else "enabled"
             table.add_row(
-                printable(name), printable(webhook.url), " ".join(webhook.scopes), told, str(waiting), str(dead)
+                printable(name),
+                printable(webhook.url),
+                " ".join(webhook.scopes),
+                told,
+                printable(failing or ""),
+                str(waiting),
+                str(dead),
             )
-        Console().print(table)
+        print_table(table)
 
 
 @webhooks.command()
@@ -108,7 +125,7 @@ def dead_letters(name: str, data: Path) -> None:
             for each in archive.dead_letters(name):
                 times = rfc3339(each.first_at_ms), rfc3339(each.last_at_ms)
                 table.add_row(str(each.position), each.key, str(each.attempts), *times, printable(each.because))
-        Console().print(table)
+        print_table(table)
 
 
 @webhooks.command()

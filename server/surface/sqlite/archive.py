@@ -68,15 +68,18 @@ class Archive:
             row = self._database.execute(LATEST_AT).fetchone()
         return int(row[0]) if row else 0
 
-    def webhook_states(self) -> dict[str, tuple[WebhookState, int, int]]:
-        """Return by name how each webhook does: its state, and how many messages are put aside and are dead letters.
+    def webhook_states(self) -> dict[str, tuple[WebhookState, str | None, int, int]]:
+        """Return by name how each webhook does.
+
+        That is its state, why the last attempt failed (None after a success), and how many messages are put aside and are dead
+        letters.
 
         Raises:
             FileDamaged: they can't be read.
         """
         with _damage_in_words():
             rows = self._database.execute(WEBHOOK_STATES).fetchall() if self._database["webhooks"].exists() else []
-        return {row[0]: (WebhookState(*row[:-2]), row[-2], row[-1]) for row in rows}
+        return {row[0]: (WebhookState(*row[:-3]), *row[-3:]) for row in rows}
 
     def dead_letters(self, webhook: str) -> Iterator[Pending]:
         """Yield the dead letters of ``webhook``, by position."""

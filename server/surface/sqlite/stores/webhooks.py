@@ -57,6 +57,8 @@ DEAD_LETTERS: Final = f"""
 """  # noqa: S608  # names of ours
 WEBHOOK_STATES: Final = """
     SELECT name, cursor, disabled_at_ms, disabled, last_success_ms, replayed_at_ms,
+        (SELECT because FROM webhook_messages WHERE webhook = name AND last_at_ms > last_success_ms
+            ORDER BY last_at_ms DESC LIMIT 1),
         (SELECT count(*) FROM webhook_messages WHERE webhook = name AND dead = 0),
         (SELECT count(*) FROM webhook_messages WHERE webhook = name AND dead = 1)
     FROM webhooks
