@@ -213,6 +213,12 @@ async def test_an_event_stream_resumes_after_a_restart(tmp_path: Path) -> None:
                 assert (await stream.event())["data"]["session_id"] == second[0]
 
 
+@pytest.mark.parametrize("command", ["subscribers", "webhooks"])
+def test_the_help_says_that_a_scopes_realm_is_not_checked(command: str) -> None:
+    told = interlock(command, "create", "--help").stdout
+    assert "REALM is not compared with the realms of the server" in " ".join(told.replace("│", " ").split())
+
+
 @pytest.mark.parametrize("scope", ["sessions", "executions:", "executions:Notes", "all,session-ends", ""])
 def test_an_unknown_scope_is_refused(tmp_path: Path, scope: str) -> None:
     outcome = interlock("subscribers", "create", "shop", "--scope", scope, "--data", tmp_path)

@@ -22,7 +22,8 @@ scope_option = click.option(
     "scopes",
     multiple=True,
     required=True,
-    help="What it learns of: session-ends, executions:REALM (of one realm), or all. Give it several times for several.",
+    help="What it learns of: session-ends, executions:REALM (of one realm), or all. Give it several times for several."
+    " REALM is not compared with the realms of the server, which `interlock realms` lists: it may be one that comes later.",
 )
 
 
