@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from interlock.context import Context
 from interlock.machine.account.commands import Delete, Disable
@@ -190,6 +191,32 @@ async def test_what_an_account_loses_cancels_before_its_sessions_end(tmp_path: P
         ended = await made.runner.outcome(execution_id)
         assert (ended.state, ended.reason) == ("cancelled", "session_ended")
         assert not (await made.sessions.load(session.session_id)).ended
+
+
+@asynchronous
+async def test_a_session_that_cannot_be_checked_keeps_no_other_from_its_end(tmp_path: Path) -> None:
+    code = Obeys()
+    async with bench(tmp_path, notes(code)) as made:
+        sessions = [await made.login() for _ in range(3)]
+        begun_ids = [await begun(made, each, intent_id=each.session_id) for each in sessions]
+        executions: Any = made.executions
+        standing = executions.standing
+        broken: list[str] = []
+
+        async def fails_once(session_id: str) -> Any:
+            if not broken:
+                broken.append(session_id)
+                raise ValueError
+            return await standing(session_id)
+
+        executions.standing = fails_once
+        with capture_logs() as logged:
+            await made.account("acc_1", Disable())
+            ends = [await made.executions.load(each) for each in begun_ids]
+            for each in ends:
+                if each.session_id not in broken:
+                    assert (await made.runner.outcome(each.execution_id)).reason == "session_ended"
+        assert [each["event"] for each in logged if each["log_level"] == "error"] == ["task.failed"]
 
 
 @asynchronous

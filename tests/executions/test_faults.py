@@ -188,6 +188,22 @@ async def test_nothing_runs_any_more_after_a_close(tmp_path: Path, code: Any) ->
         assert not {each for each in names if each.startswith(("interlock-exe", "interlock-notes"))}
 
 
+@asynchronous
+async def test_a_close_waits_for_what_a_cancelled_caller_asked(tmp_path: Path) -> None:
+    """The acceptance was handed to the log: it must not end with a log that is closed under it."""
+    async with bench(tmp_path, notes(echo)) as made:
+        session = await made.login()
+        asking = asyncio.create_task(made.submit(session))
+        await asyncio.sleep(0)
+        assert made.executions.accepting
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
+        await made.runner.close()
+        assert not made.executions.accepting
+        (execution,) = await made.executions.page(session, None, 9)
+        assert execution.state == "accepted"
+
+
 def test_a_server_ends_though_code_swallows_everything(tmp_path: Path) -> None:
     """In a process of its own, which such code would keep alive."""
     command = [sys.executable, "-m", "tests.support.left_running", str(tmp_path), "swallows"]

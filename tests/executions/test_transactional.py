@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import sqlite3
+import threading
 from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from interlock.context import Context
-from interlock.realm import Realm
+from interlock.realm import Realm, Store
 from interlock.server.runtime.executions import stores
 from interlock.server.runtime.executions.runner import GRACE_MS
 from interlock.store import SqlStore
@@ -44,6 +47,13 @@ class Ledger:
                 await context.commit(connection, parameters)
             await self.after(context)
             return parameters
+
+    def over(self, store: Store) -> Realm:
+        """Return the realm with its outcomes in another ``store``."""
+        realm = Realm("notes", store=store)
+        handler = self.realm.intents["notes.create"].handler
+        realm.intent("notes.create", effects="transactional", timeout_s=60)(handler)
+        return realm
 
     def connect(self) -> sqlite3.Connection:
         return sqlite3.connect(self._file, check_same_thread=False)
@@ -266,11 +276,8 @@ async def test_a_store_that_does_not_answer_holds_up_its_execution_alone(
     monkeypatch.setattr(stores, "ANSWER_S", 0.05)
     ledger = Ledger(tmp_path)
     stuck = Stuck(ledger.store, hangs=fault == "hangs")
-    realm = Realm("notes", store=stuck)
     ledger.after = hang
-    intent = ledger.realm.intents["notes.create"]
-    realm.intent("notes.create", effects="transactional", timeout_s=60)(intent.handler)
-    async with bench(tmp_path, realm) as made:
+    async with bench(tmp_path, ledger.over(stuck)) as made:
         session, other = await made.login(), await made.login("acc_2")
         execution_id = await begun(made, session)
         await eventually(lambda: ledger.effects)
@@ -315,12 +322,110 @@ async def test_a_start_and_a_stop_do_not_wait_for_a_store_that_hangs(
         execution_id = await begun(made, await made.login())
         await eventually(lambda: ledger.effects)
     stuck = Stuck(ledger.store, hangs=True)
-    realm = Realm("notes", store=stuck)
-    intent = ledger.realm.intents["notes.create"]
-    realm.intent("notes.create", effects="transactional", timeout_s=60)(intent.handler)
-    async with bench(tmp_path, realm, clock=made.clock) as made:
+    async with bench(tmp_path, ledger.over(stuck), clock=made.clock) as made:
         assert (await made.executions.load(execution_id)).state == "running"
         assert stuck.asked == 1
     async with bench(tmp_path, ledger.realm, clock=made.clock) as made:
         assert (await made.runner.outcome(execution_id)).state == "succeeded"
         assert ledger.attempts == [1]
+
+
+class Locked:
+    """The connections to a realm's database, which is locked while ``locked``: a thread that asks then waits."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._free = threading.Event()
+        self._free.set()
+        self.locked = False
+        self.asked = 0
+
+    def connect(self) -> sqlite3.Connection:
+        if self.locked:
+            self.asked += 1
+            self._free.wait()
+        return self._ledger.connect()
+
+    def lock(self) -> None:
+        self.locked = True
+        self._free.clear()
+
+    def unlock(self) -> None:
+        self.locked = False
+        self._free.set()
+
+
+@asynchronous
+async def test_the_log_tells_of_a_call_in_a_thread_that_does_not_return(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It can't be cancelled: the operator hears of it while it lasts, and no second call is made beside it."""
+    monkeypatch.setattr(stores, "ANSWER_S", 0.05)
+    monkeypatch.setattr(stores, "_AGAIN_S", (0.05,))
+    ledger = Ledger(tmp_path)
+    database = Locked(ledger)
+    ledger.after = hang
+    with capture_logs() as logged:
+        async with bench(tmp_path, ledger.over(SqlStore(database.connect))) as made:
+            session = await made.login()
+            execution_id = await begun(made, session)
+            await eventually(lambda: ledger.effects)
+            database.lock()
+            try:
+                await made.end(session)
+                await eventually(
+                    lambda: len([each for each in logged if each["event"] == "execution.store_failed"]) > 2
+                )
+                assert database.asked == 1
+                assert (await made.executions.load(execution_id)).state == "running"
+            finally:
+                database.unlock()
+            assert (await made.runner.outcome(execution_id)).state == "succeeded"
+    failed = [each for each in logged if each["event"] == "execution.store_failed"]
+    assert {each["execution_id"] for each in failed} == {execution_id}
+
+
+@asynchronous
+async def test_a_cancel_of_what_another_process_runs_does_not_wait_for_a_store_that_hangs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("interlock.server.runtime.executions.runner.ANSWER_S", 0.05)
+    monkeypatch.setattr("interlock.server.runtime.executions.runner.GRACE_MS", 50)
+    ledger = Ledger(tmp_path)
+    ledger.after = hang
+    async with bench(tmp_path, ledger.realm, ends="crashes") as made:
+        session = await made.login()
+        execution_id = await begun(made, session)
+        await eventually(lambda: ledger.effects)
+    stuck = Stuck(ledger.store, hangs=True)
+    async with bench(tmp_path, ledger.over(stuck), clock=made.clock, node="n2") as made:
+        async with asyncio.timeout(60):
+            assert (await made.cancel(session, execution_id)).state == "running"
+        assert stuck.asked
+        stuck.works.set()
+        assert (await made.runner.outcome(execution_id)).state == "succeeded"
+
+
+@pytest.mark.parametrize("ends", ["cancelled", "closed"])
+@asynchronous
+async def test_what_cut_off_code_raises_is_no_fault_of_the_server(tmp_path: Path, ends: str) -> None:
+    ledger = Ledger(tmp_path)
+    faults: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, fault: faults.append(fault))
+
+    async def raise_when_cancelled(_context: Context) -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            raise ValueError from None
+
+    ledger.before = raise_when_cancelled
+    async with bench(tmp_path, ledger.realm) as made:
+        session = await made.login()
+        execution_id = await begun(made, session)
+        await eventually(lambda: ledger.attempts)
+        if ends == "cancelled":
+            assert (await made.cancel(session, execution_id)).state == "cancelled"
+    del made
+    gc.collect()
+    assert faults == []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -18,7 +18,15 @@ if TYPE_CHECKING:
 def begin(intent: Intent, invocation: Invocation, host: AttemptHost, parameters: msgspec.Struct) -> asyncio.Task[bytes]:
     """Return the task that runs the realm's code."""
     context = Context(intent, invocation, host)
-    return foreign_task(intent.run(context, parameters), name=f"interlock-{intent.name}")
+    code = foreign_task(intent.run(context, parameters), name=f"interlock-{intent.name}")
+    code.add_done_callback(ignore_error)
+    return code
+
+
+def ignore_error(task: asyncio.Task[Any]) -> None:
+    """Note that the error of ``task``, which has ended, may be of no interest. Else asyncio reports it as a fault."""
+    if not task.cancelled():
+        task.exception()
 
 
 def text_of(error: BaseException) -> str:

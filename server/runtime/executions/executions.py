@@ -98,6 +98,8 @@ class Executions(Door[Execution]):
         self._sessions = sessions
         self._accounts = accounts
         self._directory = directory
+        self.accepting: Final[set[asyncio.Task[Accepted]]] = set()
+        """The acceptances in progress. Each goes on when its caller is cancelled, and ends when the log has answered."""
         # Acceptances of one id take turns, so that a repeat never counts against a limit, and finds what is being recorded.
         self._accepting = Turns()
         feed.remember(EXECUTION_MACHINE.kind, self.live.observe)
@@ -138,7 +140,10 @@ class Executions(Door[Execution]):
             session.session_id, session.subject, intent_id, name, canonical(parameters), parent, execution_id
         )
         # A caller that is cancelled does not undo what was handed to the log, so the reservation must last until its answer.
-        return await asyncio.shield(self._accept_in_turn(asked, under))
+        accepting = asyncio.create_task(self._accept_in_turn(asked, under))
+        self.accepting.add(accepting)
+        accepting.add_done_callback(self.accepting.discard)
+        return await asyncio.shield(accepting)
 
     async def owned(self, session: Session, execution_id: str) -> Execution:
         """Return the current execution.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from functools import partial
 from typing import Any, Final, TypeAlias
@@ -11,7 +11,7 @@ from typing import Any, Final, TypeAlias
 import structlog
 
 from interlock.machine.account.account import RAISE_EPOCH, Account
-from interlock.machine.errors import SessionEnded, SurfaceFailed
+from interlock.machine.errors import SessionEnded, SessionNotFound, SurfaceFailed
 from interlock.machine.execution.commands import Accept
 from interlock.machine.execution.execution import Execution
 from interlock.machine.execution.machine import EXECUTION_MACHINE
@@ -22,6 +22,7 @@ from interlock.realm import Realms
 from interlock.server.clock import Clock
 from interlock.server.runtime.deadlines import Deadlines
 from interlock.server.runtime.door import patiently
+from interlock.server.runtime.executions.attempt import ignore_error
 from interlock.server.runtime.executions.executions import Executions
 from interlock.server.runtime.executions.foreign import guard_tasks
 from interlock.server.runtime.executions.live import Whose
@@ -253,6 +254,7 @@ class Runner:
     async def close(self) -> None:
         """Stop. What still runs is left to the next start of the server, which interrupts it."""
         self.drain()
+        await _ended(list(self._executions.accepting))
         # What is about to start or to end is recorded in a moment. Half done, it would count as interrupted.
         idle = [self._drivers[each] for each, run in self._runs.items() if run.code is None or run.code.done()]
         await _ended(idle)
@@ -270,30 +272,26 @@ class Runner:
             for waiter in waiters:
                 waiter.cancel()
 
-    def _begin(self, execution: Execution) -> Run:
+    def _begin(self, execution: Execution, lead: Callable[[Run], Coroutine[Any, Any, None]] = Run.drive) -> Run:
+        """Have ``lead`` bring the execution to its outcome, in a task that begins after the caller's next pause."""
         run = self._runs[execution.execution_id] = Run(execution, self._parts)
         self._push(self._deadlines, execution.deadline_ms, execution.execution_id)
         name = f"interlock-{execution.execution_id}"
-        self._drivers[execution.execution_id] = asyncio.create_task(self._drive(run), name=name)
+        self._drivers[execution.execution_id] = asyncio.create_task(self._drive(run, lead), name=name)
         return run
 
     async def _cancel(self, execution: Execution, under: Authority, actor: str | None = None) -> Execution:
         execution_id = execution.execution_id
-        run = self._runs.get(execution_id)
-        if run is None:
-            # It waits for another server process or for the next start, or another process runs it.
-            run = Run(execution, self._parts)
-            run.stop("asked", under, actor)
-            await run.end_stopped()
-        else:
-            run.stop("asked", under, actor)
-            await asyncio.wait({self._drivers[execution_id]}, timeout=GRACE_MS / 1000 + 2 * ANSWER_S)
+        # Without a run, it waits for another server process or for the next start, or another process runs it.
+        run = self._runs.get(execution_id) or self._begin(execution, Run.end_stopped)
+        run.stop("asked", under, actor)
+        await asyncio.wait({self._drivers[execution_id]}, timeout=GRACE_MS / 1000 + 2 * ANSWER_S)
         return await self._executions.load(execution_id)
 
-    async def _drive(self, run: Run) -> None:
+    async def _drive(self, run: Run, lead: Callable[[Run], Coroutine[Any, Any, None]]) -> None:
         try:
             try:
-                await run.drive()
+                await lead(run)
             except SurfaceFailed:
                 self._executions.check_alive()
                 raise
@@ -339,8 +337,12 @@ class Runner:
         for run in runs:
             try:
                 await patiently(partial(self._executions.standing, run.execution.session_id))
-            except SessionEnded:
+            except (SessionEnded, SessionNotFound):
                 run.stop("session_ended")
+            except Exception as error:  # noqa: BLE001  # the other runs are checked all the same
+                if self._executions.failure is not None:
+                    return
+                _log.error("task.failed", because="Check of an execution's session", exc_info=error)
 
     def _emitted(self, execution: Execution, value: bytes) -> None:
         guarded(self._sink, execution, value)
@@ -369,6 +371,5 @@ def _abandon(task: asyncio.Task[Any]) -> None:
     with suppress(RuntimeError, ValueError):
         task.get_coro().close()
     task.cancel()
-    # Its error is of no interest any more.
-    task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+    task.add_done_callback(ignore_error)
     asyncio._unregister_task(task)  # noqa: SLF001  # "Extending asyncio" documents it

@@ -9,6 +9,7 @@ from typing import Any, Final, TypeVar
 import structlog
 
 from interlock.realm import Store
+from interlock.server.runtime.executions.attempt import ignore_error
 from interlock.server.runtime.executions.foreign import foreign_task
 
 T = TypeVar("T")
@@ -47,29 +48,50 @@ class Stores:
         while True:
             try:
                 if id(store) not in self._prepared:
-                    await self._answer(store.prepare())
+                    await self._answer(store.prepare(), execution_id)
                     self._prepared.add(id(store))
-                return await self._answer(question())
+                return await self._answer(question(), execution_id)
+            except _Unanswered:
+                pass
             except Exception as error:  # noqa: BLE001  # foreign code
-                _log.error("execution.store_failed", execution_id=execution_id, exc_info=error)
+                _log_failure(execution_id, error)
             await asyncio.sleep(_AGAIN_S[min(tries, len(_AGAIN_S) - 1)])
             tries += 1
 
-    async def _answer(self, question: Coroutine[Any, Any, T]) -> T:
+    async def _answer(self, question: Coroutine[Any, Any, T], execution_id: str) -> T:
+        """Return the answer of a store. Cancel the call if it takes too long, and wait for its end, which may never come.
+
+        Raises:
+            _Unanswered: the call has ended without an answer, which is logged.
+            Exception: whatever the store raises.
+        """
         call = foreign_task(question)
         self.calls.add(call)
         call.add_done_callback(self.calls.discard)
+        call.add_done_callback(ignore_error)
         try:
             await asyncio.wait({call}, timeout=ANSWER_S)
             if not call.done():
+                _log_failure(execution_id, TimeoutError(f"no answer within {ANSWER_S:g} s"))
                 call.cancel()
-                # Another question beside this one would not be answered either.
-                await asyncio.wait({call})
+                # A call in a thread can't be cancelled. Another question beside it would not be answered either.
+                while not (await asyncio.wait({call}, timeout=_AGAIN_S[-1]))[0]:
+                    _log_failure(execution_id, TimeoutError("still no answer, and the call has not ended"))
+                if call.cancelled():
+                    raise _Unanswered
             if call.cancelled():
-                raise TimeoutError(f"no answer within {ANSWER_S:g} s")
+                raise RuntimeError("the store's code cancelled itself")
             return call.result()
         finally:
             call.cancel()
+
+
+class _Unanswered(Exception):
+    """A store has not answered in time."""
+
+
+def _log_failure(execution_id: str, error: Exception) -> None:
+    _log.error("execution.store_failed", execution_id=execution_id, exc_info=error)
 
 
 async def _nothing() -> None:
