@@ -7,10 +7,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+from structlog.testing import capture_logs
+
 from interlock.machine.session.commands import Reauthenticate
 from interlock.server.experience.sockets.requests import UNANSWERED
 from interlock.server.runtime.door import commands
 from interlock.server.services import Services
+from interlock.server.surface.executions import data_differs
 from tests.support.asynchronous import asynchronous
 from tests.support.client import logged_in
 from tests.support.following import Follower
@@ -120,6 +123,7 @@ async def test_an_intent_under_a_superseded_credential_is_not_recorded(tmp_path:
         session, wire, running = await greeted(services)
         asked: list[Any] = []
         executions: Any = services.executions
+        executions.recording.of = _nothing
 
         async def accept(*arguments: Any, **_named: Any) -> None:
             asked.append(arguments)
@@ -156,6 +160,7 @@ async def test_what_is_emitted_after_the_recorded_end_is_dropped(tmp_path: Path)
         await eventually(lambda: wire.said[-1] == "progress")
         proceed = asyncio.Event()
         executions: Any = services.executions
+        executions.recording.of = _nothing
         data = executions.data
 
         async def late(*arguments: Any) -> Any:
@@ -204,5 +209,91 @@ async def test_nothing_of_an_intent_is_read_back_from_the_disk(tmp_path: Path) -
         wire.say(intent())
         await eventually(lambda: wire.said[-1] == "outcome")
         assert read == []
+        wire.leave()
+        await running
+
+
+@scenario()
+async def test_cancels_do_not_count_as_intents(tmp_path: Path) -> None:
+    with running_server(tmp_path / "data", realm=REALM, limit_intent="2/1h") as server:
+        async with await logged_in(server.url) as client, Follower().connected(client) as tab:
+            execution_id = await tab.accepted("wait")
+            await tab.send({"type": "cancel", "execution_id": execution_id})
+            assert (await tab.outcome(execution_id))["state"] == "cancelled"
+            for _ in range(3):
+                await tab.send({"type": "cancel", "execution_id": "exe_unknown"})
+                refused = await tab.answer("refused")
+                assert refused["problem"]["status"] == 404
+            await tab.accepted("wait")
+
+
+def _nothing(_execution: object) -> None:
+    """Know nothing of the data, as of an end that another process recorded."""
+
+
+@asynchronous
+async def test_a_result_that_something_else_changed_does_not_hide_the_outcome(tmp_path: Path) -> None:
+    async with services_in(tmp_path, realm) as services:
+        _, wire, running = await greeted(services)
+        executions: Any = services.executions
+        executions.recording.of = _nothing
+
+        async def forged(execution_id: str) -> Any:
+            raise data_differs(execution_id)
+
+        executions.data = forged
+        with capture_logs() as logged:
+            wire.say(intent())
+            await eventually(lambda: wire.said[-1] == "outcome")
+        outcome = wire.heard[-1]
+        assert outcome["state"] == "succeeded"
+        assert not {"result", "error"} & outcome.keys()
+        assert [each["execution_id"] for each in logged if each["event"] == "execution.forged"] == [
+            outcome["execution_id"]
+        ]
+        wire.leave()
+        await running
+
+
+@asynchronous
+async def test_an_outcome_that_a_bug_keeps_back_is_logged(tmp_path: Path) -> None:
+    async with services_in(tmp_path, realm) as services:
+        _, wire, running = await greeted(services)
+        executions: Any = services.executions
+        executions.recording.of = _nothing
+
+        async def broken(_execution_id: str) -> Any:
+            raise ValueError
+
+        executions.data = broken
+        with capture_logs() as logged:
+            wire.say(intent())
+            await eventually(lambda: [each for each in logged if each["event"] == "task.failed"])
+        wire.leave()
+        await running
+
+
+@asynchronous
+async def test_a_session_does_not_wait_for_the_outcome_of_anothers(tmp_path: Path) -> None:
+    async with services_in(tmp_path, realm) as services:
+        session, wire, running = await greeted(services)
+        other, _ = await log_in(services)
+        proceed = asyncio.Event()
+        executions: Any = services.executions
+        executions.recording.of = _nothing
+        data = executions.data
+
+        async def late(*arguments: Any) -> Any:
+            await proceed.wait()
+            return await data(*arguments)
+
+        executions.data = late
+        wire.say(intent())
+        await eventually(lambda: services.streams._ending)
+        assert services.streams.expects_outcome(session.session_id)
+        assert not services.streams.expects_outcome(other.session_id)
+        proceed.set()
+        await eventually(lambda: wire.said[-1] == "outcome")
+        assert not services.streams.expects_outcome(session.session_id)
         wire.leave()
         await running

@@ -48,10 +48,14 @@ async def services_in(folder: Path, *realms: Realm, **settings: Any) -> AsyncIte
 
 
 class Wire:
-    """The network's end of one connection. ``said`` holds the server's messages; ``say`` and ``leave`` act as the peer."""
+    """The network's end of one connection. ``say`` and ``leave`` act as the peer.
+
+    ``heard`` holds the server's messages; ``said`` their types, and what else the server did.
+    """
 
     def __init__(self, services: Services, token: str | None, *, subprotocols: str = "interlock.v1") -> None:
         self.said: list[str] = []
+        self.heard: list[dict[str, Any]] = []
         self.reading = True
         self.writable = True
         self.on_upgrade: Callable[[], None] | None = None
@@ -101,7 +105,8 @@ class Wire:
     # Called by the server's end: see interlock.server.experience.transport.websocket.WebSocket
 
     def send(self, text: bytes) -> None:
-        self.said.append(str(json.loads(text)["type"]))
+        self.heard.append(json.loads(text))
+        self.said.append(str(self.heard[-1]["type"]))
 
     def close(self, closing: Close) -> None:
         if not self._code:

@@ -27,11 +27,11 @@ async def answer(
 ) -> None:
     """Do what ``request`` asks for, under the credential of ``conversation``, or refuse it.
 
-    ``counted``: the account's rate limits apply.
+    ``counted``: the account's rate limits apply. As over HTTP, a cancel does not count.
     """
     try:
         session = await _session(services, conversation)
-        if counted:
+        if counted and isinstance(request, IntentRequest):
             services.limits.of_account("intent", session.subject or session.session_id)
         session = await services.authenticator.note_activity(session)
         if isinstance(request, IntentRequest):

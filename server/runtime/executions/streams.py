@@ -1,6 +1,6 @@
 """The streams of sessions: what their WebSockets hear about executions, kept for those that resume.
 
-A stream lives in the memory of this process (ADR 65): a restart begins new ones.
+A stream lives in the memory of this process (ADR 68): a restart begins new ones.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Coroutine
-from contextlib import suppress
 from typing import Any, Final, cast
 
 import structlog
@@ -67,8 +66,8 @@ class Streams:
         self._collecting: dict[str, Stream] = {}
         # Execution id → sessions that repeated an intent which another session of their account had submitted.
         self._followers: dict[str, set[str]] = {}
-        # Executions whose end is recorded, and whose outcome is being read.
-        self._ending: set[str] = set()
+        # Executions whose end is recorded, and whose outcome is being read; None if it is unknown whose they are.
+        self._ending: dict[str, Execution | None] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._tick_timer: asyncio.Handle | None = None
         self._look_timer: asyncio.TimerHandle | None = None
@@ -100,7 +99,9 @@ class Streams:
     def expects_outcome(self, session_id: str) -> bool:
         """Return whether an execution of the session runs here, or an outcome is about to be sent."""
         of_session = map(self._executions.cached, self._executions.live.of("session", session_id))
-        return bool(self._ending) or any(each is not None and each.state == "running" for each in of_session)
+        return any(each is not None and each.state == "running" for each in of_session) or any(
+            each is None or session_id in self._followed_by(each) for each in self._ending.values()
+        )
 
     # What the streams hear
 
@@ -131,7 +132,7 @@ class Streams:
             if execution is not None and data is not None:
                 self._finish_all(execution, _outcome(execution, record.receipt, data))
                 return
-            self._ending.add(move.instance_id)
+            self._ending[move.instance_id] = execution
             self._spawn(self._end(move.instance_id, record.receipt))
 
     def observe_session(self, record: Record, _session: object) -> None:
@@ -186,8 +187,10 @@ class Streams:
         except SurfaceFailed as failed:
             # The log has stopped: nothing more is said about any execution.
             _log.error("execution.outcome_unsent", because=str(failed))
+        except Exception as error:  # noqa: BLE001  # else nobody would hear of it
+            _log.error("task.failed", because="Outcome of an execution", exc_info=error)
         finally:
-            self._ending.discard(execution_id)
+            self._ending.pop(execution_id, None)
             self._followers.pop(execution_id, None)
 
     def _finish_all(self, execution: Execution, outcome: Outcome) -> None:
@@ -196,10 +199,18 @@ class Streams:
         self._followers.pop(execution.execution_id, None)
 
     async def _read_outcome(self, execution: Execution, receipt: Receipt) -> Outcome:
-        """Return the message about the end of ``execution``; without its result or error if its account was deleted."""
+        """Return the message about the end of ``execution``.
+
+        It is without its result or error if its account was deleted, or if they are not the recorded ones.
+        """
         data = None
-        with suppress(ExecutionNotFound):
+        try:
             data = await patiently(lambda: self._executions.data(execution.execution_id))
+        except ExecutionNotFound:
+            pass
+        except SurfaceFailed:
+            self._executions.check_alive()
+            _log.critical("execution.forged", execution_id=execution.execution_id)
         return _outcome(execution, receipt, data)
 
     def _followed_by(self, execution: Execution) -> list[str]:

@@ -255,7 +255,7 @@ OF_SERVER: Final = (
         "execution.forged",
         "critical",
         "fault",
-        "The stored parameters of an execution are not the recorded ones. It fails without having run.",
+        "The stored data of an execution is not the recorded one. It does not run, and its outcome is sent without a result.",
         ("execution_id",),
     ),
     Event(
