@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol, Typ
 import msgspec
 
 from interlock.machine.errors import RealmInvalid, ResultRefused
+from interlock.strict_json import portable_json
 
 if TYPE_CHECKING:
     from interlock.realm import Intent
@@ -163,7 +164,8 @@ class Context:
         Raises:
             ResultRefused: ``value`` is not JSON, or larger than 16 KiB.
         """
-        await self._host.emit(encoded("the emitted value", value, MAX_PROGRESS_BYTES))
+        raw, _ = encoded("the emitted value", value, MAX_PROGRESS_BYTES)
+        await self._host.emit(raw)
 
     async def submit(self, name: str, parameters: msgspec.Struct | dict[str, Any]) -> Submitted:
         """Submit the intent ``name`` in the same session. Its id is that of this execution, ``/`` and a number.
@@ -200,8 +202,8 @@ class Context:
         self._committed = result_json
 
 
-def encoded(what: str, value: Any, limit: int) -> bytes:
-    """Return the JSON of ``value``, with sorted names. Errors call it ``what``.
+def encoded(what: str, value: Any, limit: int) -> tuple[bytes, Any]:
+    """Return the JSON of ``value``, with sorted names, and what it says as decoded JSON. Errors call it ``what``.
 
     Raises:
         ResultRefused: it can't be encoded, or is larger than ``limit`` bytes.
@@ -212,4 +214,8 @@ def encoded(what: str, value: Any, limit: int) -> bytes:
         raise ResultRefused(f"{what} can't be encoded as JSON: {error}") from None
     if len(raw) > limit:
         raise ResultRefused(f"{what} is {len(raw)} bytes of JSON; the limit is {limit}")
-    return raw
+    try:
+        # A msgspec.Raw in it is encoded as it is, whatever it is.
+        return raw, portable_json(raw)
+    except (ValueError, RecursionError):
+        raise ResultRefused(f"{what} is not valid JSON, has a name twice, or is nested too deeply") from None

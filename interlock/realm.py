@@ -142,11 +142,13 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         if not (value is None if self.result is None else isinstance(value, self.result)):
             declared = self.result.__name__ if self.result else "None"
             raise ResultRefused(f"the result is a {type(value).__name__}; {self.name} declares {declared}")
-        raw = encoded("the result", value, MAX_RESULT_BYTES)
+        raw, said = encoded("the result", value, MAX_RESULT_BYTES)
         try:
-            msgspec.json.decode(raw, type=self.result)
+            msgspec.convert(said, type=self.result, str_keys=True)
         except msgspec.ValidationError as error:
-            raise ResultRefused(f"the result does not fit its declared type: {error}") from None
+            field, problem = _field_and_problem(str(error))
+            where = f"{field}: {problem}" if field else problem
+            raise ResultRefused(f"the result does not fit its declared type: {where}") from None
         return raw
 
     async def run(self, context: Context, parameters: msgspec.Struct) -> bytes:

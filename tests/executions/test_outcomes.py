@@ -86,7 +86,7 @@ ERRORS = {
     stops_in_a_thread: "the realm's code raised SystemExit",
     base_exception: "the realm's code raised Odd",
     cancels_itself: "the realm's code raised CancelledError",
-    wrong_type: "the result does not fit its declared type: Expected `str`, got `int` - at `$.text`",
+    wrong_type: "the result does not fit its declared type: text: Expected `str`, got `int`",
     too_large: "the result is 65547 bytes of JSON; the limit is 65536",
 }
 
@@ -221,6 +221,29 @@ async def test_progress_reaches_the_sink_in_order_until_the_end(tmp_path: Path) 
     async with bench(tmp_path, notes(tell)) as made:
         ended = await made.run(await made.login())
         assert made.heard == [(ended.execution_id, b'{"n":%d}' % number) for number in range(3)]
+
+
+@asynchronous
+async def test_a_task_that_code_leaves_behind_emits_and_submits_nothing(tmp_path: Path) -> None:
+    """Progress after the outcome would have no place, and a child no parent that runs."""
+    go = asyncio.Event()
+    left: list[asyncio.Task[Any]] = []
+
+    async def later(call: Any) -> None:
+        await go.wait()
+        await call()
+
+    async def leave(context: Context, text: str) -> str:
+        left.append(asyncio.create_task(later(lambda: context.emit(1))))
+        left.append(asyncio.create_task(later(lambda: context.submit("notes.create", {"text": "child"}))))
+        return text
+
+    async with bench(tmp_path, notes(leave)) as made:
+        assert (await made.run(await made.login())).state == "succeeded"
+        go.set()
+        await asyncio.wait(left)
+        assert [each.cancelled() for each in left] == [True, True]
+        assert (made.heard, made.submissions, len(made.executions.live)) == ([], [], 0)
 
 
 @asynchronous

@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Meta
 
-from interlock import Context, Realm
+from interlock import Context, Realm, testing
 from interlock.machine.errors import ParametersRefused, ResultRefused
 from interlock.realm import MAX_PARAMETERS_BYTES, MAX_RESULT_BYTES, Intent
+from tests.support.asynchronous import asynchronous
 
 
 class Tag(msgspec.Struct, forbid_unknown_fields=True):
@@ -109,7 +110,7 @@ def test_a_result_is_json_with_sorted_names() -> None:
     [
         (CREATE, None, "the result is a NoneType; notes.create declares Created"),
         (CREATE, {"text": "x"}, "the result is a dict; notes.create declares Created"),
-        (CREATE, Created("x", "many"), "the result does not fit its declared type: Expected `int`, got `str`"),  # type: ignore[arg-type]  # that is the case
+        (CREATE, Created("x", "many"), "the result does not fit its declared type: count: Expected `int`, got `str`"),  # type: ignore[arg-type]  # that is the case
         (CREATE, Created(object()), "the result can't be encoded as JSON: .*object"),  # type: ignore[arg-type]  # that is the case
         (CREATE, Created("x" * MAX_RESULT_BYTES), "the result is 65557 bytes of JSON; the limit is 65536"),
         (CREATE, Created("\ud800"), "the result can't be encoded as JSON"),
@@ -119,3 +120,48 @@ def test_a_result_is_json_with_sorted_names() -> None:
 def test_a_result_of_another_type_or_size_is_refused(intent: Intent, value: Any, text: str) -> None:
     with pytest.raises(ResultRefused, match=text):
         intent.encode_result(value)
+
+
+class Told(msgspec.Struct):
+    data: Any
+
+
+@pytest.mark.parametrize(
+    "raw", [b'1], "type": "outcome"', b'{"a":1,"a":2}', b'"\\ud800"', b"1e999", b"[" * 6_000 + b"]" * 6_000]
+)
+@asynchronous
+async def test_raw_bytes_in_a_value_are_json_too(raw: bytes) -> None:
+    """They are written as they are: they could end the message around them, and begin another."""
+    emitting = Realm("told")
+
+    @emitting.intent("told.emit")
+    async def emit(context: Context, _parameters: Told) -> Told:
+        await context.emit({"data": msgspec.Raw(raw)})
+        return Told("emitted")
+
+    @emitting.intent("told.give")
+    async def give(_context: Context, _parameters: Told) -> Told:
+        return Told(msgspec.Raw(raw))
+
+    for name in ("told.emit", "told.give"):
+        run = await testing.realm(emitting).submit(name, {"data": 1})
+        outcome = await run.outcome()
+        assert (outcome.state, run.progress) == ("failed", [])
+        assert "is not valid JSON" in str(outcome.error)
+
+
+def test_raw_bytes_that_are_json_are_taken() -> None:
+    assert CREATE.encode_result(Created(msgspec.Raw(b'"x"'))) == b'{"count":0,"text":"x"}'  # type: ignore[arg-type]  # that is the case
+
+
+def test_the_text_about_a_result_does_not_repeat_it() -> None:
+    """The log and whoever reads the execution would get what the client had sent."""
+    coloured = Realm("coloured")
+
+    @coloured.intent("coloured.give")
+    async def give(_context: Context, parameters: Create) -> Create:
+        return parameters
+
+    with pytest.raises(ResultRefused) as refused:
+        coloured.intents["coloured.give"].encode_result(Create("x", colour="hunter2"))  # type: ignore[arg-type]  # that is the case
+    assert str(refused.value) == "the result does not fit its declared type: colour: not one of the allowed values"

@@ -10,6 +10,7 @@ import msgspec
 from interlock.context import Context, Invocation, Outcome
 from interlock.realm import Intent, error_text
 from interlock.server.runtime.executions.foreign import RealmCodeStopped, foreign_task
+from interlock.strict_json import portable_json
 
 if TYPE_CHECKING:
     from interlock.server.runtime.executions.run import Run
@@ -72,12 +73,13 @@ class AttemptHost:
         data = await self._run.parts.executions.data(execution_id)
         return Outcome(
             state=execution.state,  # type: ignore[arg-type]  # it has ended
-            result=None if data.result is None else msgspec.json.decode(data.result),
+            result=None if data.result is None else portable_json(data.result.encode()),
             reason=execution.reason,
             error=data.error,
         )
 
     def _check(self) -> None:
-        """Stop code that goes on although it was cancelled."""
-        if self._run.stopped.done():
+        """Stop code that goes on although it was cancelled, and tasks that it has left behind."""
+        code = self._run.code
+        if self._run.stopped.done() or code is None or code.done():
             raise asyncio.CancelledError
