@@ -312,6 +312,42 @@ async def test_a_connect_that_would_end_the_process_is_a_failure(tmp_path: Path,
 
 
 @asynchronous
+async def test_executions_that_wait_for_one_store_take_one_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each ends at its time. What can't be stopped is the call that hangs: another would hang beside it."""
+    monkeypatch.setattr(stores, "ANSWER_S", 0.05)
+    ledger = Ledger(tmp_path)
+    works = threading.Event()
+    connects: list[threading.Thread] = []
+
+    def connect() -> sqlite3.Connection:
+        connects.append(threading.current_thread())
+        works.wait()
+        return ledger.connect()
+
+    realm = Realm("notes", store=SqlStore(connect))
+    intent = ledger.realm.intents["notes.create"]
+    realm.intent("notes.create", effects="transactional", timeout_s=60)(intent.handler)
+    try:
+        async with bench(tmp_path, realm) as made:
+            session = await made.login()
+            for number in range(3):
+                accepted = [await made.submit(session, intent_id=f"{number}-{each}") for each in range(3)]
+                await eventually(lambda: connects)
+                await asyncio.sleep(0.1)
+                made.clock.advance(60_000)
+                for each in accepted:
+                    ended = await made.runner.outcome(each.execution.execution_id)
+                    assert (ended.state, ended.reason) == ("failed", "timeout")
+            assert len(connects) == 1
+            works.set()
+            assert (await made.run(session)).state == "succeeded"
+    finally:
+        works.set()
+
+
+@asynchronous
 async def test_a_start_and_a_stop_do_not_wait_for_a_store_that_hangs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

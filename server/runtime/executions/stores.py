@@ -28,6 +28,7 @@ class Stores:
 
     def __init__(self) -> None:
         self._prepared: set[int] = set()
+        self._preparing: dict[int, asyncio.Task[None]] = {}
         self.calls: Final[set[asyncio.Task[Any]]] = set()
         """The calls in progress. A call may last longer than its caller."""
 
@@ -47,9 +48,7 @@ class Stores:
         tries = 0
         while True:
             try:
-                if id(store) not in self._prepared:
-                    await self._answer(store.prepare(), execution_id)
-                    self._prepared.add(id(store))
+                await self._prepare_once(store, execution_id)
                 return await self._answer(question(), execution_id)
             except _Unanswered:
                 pass
@@ -57,6 +56,20 @@ class Stores:
                 _log_failure(execution_id, error)
             await asyncio.sleep(_AGAIN_S[min(tries, len(_AGAIN_S) - 1)])
             tries += 1
+
+    async def _prepare_once(self, store: Store, execution_id: str) -> None:
+        """Prepare ``store``, or wait for who does. While it hangs, executions end, and each would leave a thread behind."""
+        if id(store) in self._prepared:
+            return
+        preparing = self._preparing.get(id(store))
+        if preparing is None:
+            preparing = self._preparing[id(store)] = asyncio.create_task(self._answer(store.prepare(), execution_id))
+            self.calls.add(preparing)
+            preparing.add_done_callback(self.calls.discard)
+            preparing.add_done_callback(ignore_error)
+            preparing.add_done_callback(lambda _: self._preparing.pop(id(store)))
+        await asyncio.shield(preparing)
+        self._prepared.add(id(store))
 
     async def _answer(self, question: Coroutine[Any, Any, T], execution_id: str) -> T:
         """Return the answer of a store. Cancel the call if it takes too long, and wait for its end, which may never come.
