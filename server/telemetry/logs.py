@@ -40,9 +40,12 @@ _CREDENTIAL: Final = re.compile(
     r"|[0-9a-v]{36}\.\d+\.\d+\.[\w-]{20,}"  # a refresh token
     r"|ilk_[a-z]+_[a-z0-9-]+_[\w-]{20,}"  # another program's secret
     r"|ticket\.[\w-]{20,}"  # a ticket, as a subprotocol
+    r"|whsec_[A-Za-z0-9+/]{20,}={0,2}"  # what messages to a webhook or a remote realm are signed with
 )
 _MASK: Final = "(masked)"
 _FRAMES: Final = 30
+_OF_REALMS: Final = frozenset({"execution.error", "execution.store_failed", "task.failed"})
+"""The events whose exceptions the code of a realm may have raised, with a text from its clients."""
 
 _counts: Final[Counter[str]] = Counter()
 # Reentrant: a garbage collection within may log.
@@ -187,7 +190,8 @@ def _describe_exception(_logger: Any, _method: str, event: EventDict) -> EventDi
     event.pop("stack_info", None)
     error = exception_of(event.pop("exc_info", None))
     if error is not None:
-        event["traceback"] = "; from ".join(_description(each) for each in _chain(error))
+        tells = event["event"] not in _OF_REALMS
+        event["traceback"] = "; from ".join(_description(each, tells=tells) for each in _chain(error))
     return event
 
 
@@ -201,12 +205,15 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
         current = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
 
 
-def _description(error: BaseException) -> str:
+def _description(error: BaseException, *, tells: bool) -> str:
+    """Return the kind and the places of ``error``, and if it ``tells``, the message that Interlock or the system gave it."""
     name = type(error).__qualname__
-    if isinstance(error, InterlockError | OSError):
+    if tells and isinstance(error, InterlockError | OSError):
         name = f"{name}: {error}"
+    elif isinstance(error, OSError) and error.errno is not None:
+        name = f"{name}: {os.strerror(error.errno)}"
     if isinstance(error, BaseExceptionGroup):
-        name = f"{name} ({', '.join(_description(each) for each in error.exceptions)})"
+        name = f"{name} ({', '.join(_description(each, tells=tells) for each in error.exceptions)})"
     frames = traceback.StackSummary.extract(
         traceback.walk_tb(error.__traceback__), limit=-_FRAMES, lookup_lines=False, capture_locals=False
     )

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import structlog
 
-from interlock.machine.errors import SettingsError
+from interlock.machine.errors import IntentFailed, SettingsError
 from interlock.server.telemetry.context import begin_request, note_session
 from interlock.server.telemetry.logs import event_counts, log_unhandled
 from tests.support.asynchronous import asynchronous
@@ -35,6 +35,7 @@ CREDENTIALS = (
     "06h0ghq8dc201c7bvbgj27tgdvlmjljf77b0.1.12.vl8EmrLLZJTv_FYsewl55j344fZgFitfwYUkIK1DDLo",
     "ilk_admin_ada-1_vl8EmrLLZJTv_FYsewl55j344fZgFitfwYUkIK1DDLo",
     "ticket.vl8EmrLLZJTv_FYsewl55j344fZgFitfwYUkIK1DDLo",
+    "whsec_vl8EmrLLZJTv/FYsewl55j344fZgFitfwYUkIK1DDLo=",
 )
 
 
@@ -104,6 +105,24 @@ def test_own_and_system_errors_are_logged_with_their_message(log: Callable[[], l
     assert "SettingsError: " in first
     assert "traceback" not in second
     assert "No such file" in third
+
+
+@pytest.mark.asvs("16.2.5")
+@pytest.mark.parametrize("event", ["execution.error", "execution.store_failed", "task.failed"])
+def test_an_error_of_realm_code_is_logged_without_its_message(log: Callable[[], list[str]], event: str) -> None:
+    """Its text is for whoever submitted the intent, and may repeat the parameters."""
+    for error in (
+        IntentFailed("correct horse"),
+        OSError("correct horse"),
+        FileNotFoundError(2, "correct horse", "/correct horse"),
+        ExceptionGroup("correct horse", [IntentFailed("correct horse")]),
+    ):
+        logger().error(event, execution_id=repr(type(error)), intent="x", exc_info=error)
+    lines = log()
+    assert len(lines) == 4
+    assert "correct horse" not in "".join(lines)
+    assert "FileNotFoundError: No such file or directory" in lines[2]
+    assert "ExceptionGroup (IntentFailed)" in lines[3]
 
 
 @pytest.mark.asvs("16.5.4")
