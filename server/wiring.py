@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, closing
 from functools import partial
 from pathlib import Path
 from secrets import token_bytes
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import msgspec
 import structlog
@@ -69,9 +69,6 @@ from interlock.server.system.host import HostMonitor
 from interlock.server.system.supervision import Supervisor, Work
 from interlock.server.telemetry import security_log
 from interlock.server.telemetry.metrics_recorder import MetricsRecorder
-
-if TYPE_CHECKING:
-    pass
 
 _log = structlog.get_logger("interlock.server")
 

@@ -101,7 +101,7 @@ OF_RUNTIME: Final[tuple[Mutant, ...]] = (
         "A committed result needs a session that is still alive.",
         "committed_is_outcome",
         "test_an_attempt_that_a_crash_took_after_its_commit_has_succeeded",
-        at("run:Run._end_lost_attempt", replace("free=True", "free=False")),
+        at("run:Run._end_lost_attempt", replace("under_session=False", "under_session=True")),
     ),
     Mutant(
         "A start repeats one lost attempt while another one still counts as running.",

@@ -41,7 +41,7 @@ _BROKEN: Final = {row.code: row.name for row in CLOSE_CODES.values() if row.next
 
 
 class Socket:
-    """One open WebSocket: registered as a port at one end, handler of the connection at the other.
+    """One open WebSocket: registered as a ``ConnectionListener`` at one end, handler of the connection at the other.
 
     It is registered before its connect is recorded, and greets the client when it observes that record, so it observes every
     later one. No task runs for it. One timer waits for the credential's expiry; a task checks a new credential, answers a

@@ -38,8 +38,11 @@ from interlock.server.surface.log import Along
 
 _log = structlog.get_logger("interlock.executions")
 
-StopReason: TypeAlias = Literal["asked", "session_ended", "timeout", "unreadable"]
-"""Why an execution ends without an outcome of its code. ``unreadable``: its stored parameters are not the recorded ones."""
+StopReason: TypeAlias = Literal["asked", "session_ended", "timeout", "unreadable", "ended_elsewhere"]
+"""Why an execution ends without an outcome of its code.
+
+``unreadable``: its stored parameters are not the recorded ones. ``ended_elsewhere``: another process has recorded its end.
+"""
 
 
 class RunParts(msgspec.Struct):
@@ -144,7 +147,7 @@ class Run:
 
     async def _end_stopped(self, committed: bytes | None) -> None:
         if committed is not None:
-            await self._succeed(committed, free=True)
+            await self._succeed(committed, under_session=False)
             return
         match self.stopped.result():
             case "timeout":
@@ -155,13 +158,15 @@ class Run:
                 await self._cancel_as_asked()
             case "session_ended":
                 await self._end(lambda: Cancel("session_ended"))
+            case "ended_elsewhere":
+                pass  # It has its outcome.
 
     async def give_up(self) -> None:
         """End the execution as failed after an error of the server itself."""
         if self.code is not None and not self.code.done():
             self.code.cancel()
         if self.execution.node is not None and (committed := await self._committed(self._intent()[1])) is not None:
-            await self._succeed(committed, free=True)
+            await self._succeed(committed, under_session=False)
             return
         await self._end(lambda: self._failure("error"))
 
@@ -180,7 +185,7 @@ class Run:
         """
         committed = await self._committed(self._intent()[1])
         if committed is not None:
-            await self._succeed(committed, free=True)
+            await self._succeed(committed, under_session=False)
             return
         node, attempt = self.execution.node or "", self.execution.attempt
         with suppress(TransitionRefused):
@@ -284,11 +289,11 @@ class Run:
                 _log.warning("execution.error", execution_id=self.execution_id, intent=intent.name, exc_info=error)
             committed = await self._committed(store)
             if committed is not None:
-                await self._succeed(committed, free=True)
+                await self._succeed(committed, under_session=False)
             else:
                 await self._fail(text_of(error))
         else:
-            await self._succeed(result, free=store is not None)
+            await self._succeed(result, under_session=store is None)
 
     async def _await_stop(self, store: Store | None) -> None:
         """Wait until the cancelled code has ended, but no longer than the grace."""
@@ -312,15 +317,17 @@ class Run:
             return None
         return await self.parts.stores.close(store, self.execution_id, self.execution.attempt)
 
-    async def _succeed(self, result: bytes, *, free: bool) -> None:
-        """Record ``result``. ``free``: the realm's transaction has committed it, so the session does not matter any more."""
+    async def _succeed(self, result: bytes, *, under_session: bool) -> None:
+        """Record ``result``. Without ``under_session``, the realm's transaction has committed it, whatever the session is."""
         data = await self._data_with(result=result.decode())
         command = Succeed(self.execution.node or "", self.execution.attempt, data.committed_result or "")
-        await self._record_outcome(command, data, free=free)
+        await self._record_outcome(command, data, under_session=under_session)
 
     async def _fail(self, error: str) -> None:
         data = await self._data_with(error=error)
-        await self._record_outcome(self._failure("error", data.committed_error), data, free=self.execution.node is None)
+        await self._record_outcome(
+            self._failure("error", data.committed_error), data, under_session=self.execution.node is not None
+        )
 
     def _failure(self, reason: Literal["error", "timeout"], error: str | None = None) -> Fail:
         execution = self.execution
@@ -334,14 +341,14 @@ class Run:
         data = self._data or ExecutionData(self.execution_id, secrets.token_bytes(KEY_BYTES), "")
         return msgspec.structs.replace(data, result=result, error=error)
 
-    async def _record_outcome(self, command: Data, data: ExecutionData, *, free: bool) -> None:
+    async def _record_outcome(self, command: Data, data: ExecutionData, *, under_session: bool) -> None:
         """Record what the code made of the attempt, under the session's authority if its end cancels the execution."""
         executions = self.parts.executions
         along = executions.store.finish(self.execution_id, result=data.result, error=data.error)
         while True:
             try:
                 under = None
-                if self.execution.on_session_end == "cancel" and not free:
+                if self.execution.on_session_end == "cancel" and under_session:
                     _, under = await patiently(lambda: executions.standing(self.execution.session_id))
                 with executions.recording.hold(data):
                     await self._record(command, under=under, along=along)

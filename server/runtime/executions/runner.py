@@ -152,7 +152,7 @@ class Runner:
             run.execution = execution or EXECUTION_MACHINE.evolve(run.execution, move)
             if run.over and run.code is not None and not run.code.done():
                 # Another server process has ended it.
-                run.stop("asked")
+                run.stop("ended_elsewhere")
         elif isinstance(move.data, Accept) and execution is not None and not self._parts.draining.done():
             self._begin(execution)
         if move.target in EXECUTION_MACHINE.final:
