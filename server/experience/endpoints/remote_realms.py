@@ -14,10 +14,11 @@ from msgspec import UNSET, Meta, UnsetType
 
 from interlock.machine.errors import ExecutionNotFound, OutcomeTooLate, Overloaded, WebhookSignatureInvalid
 from interlock.machine.execution.machine import EXECUTION_MACHINE
+from interlock.realm import MAX_ERROR_CHARACTERS
 from interlock.server.experience.calls import services_of
 from interlock.server.experience.problems import RequestRefused, responses
 from interlock.server.experience.vocabulary import ExecutionId, ExecutionState
-from interlock.server.runtime.executions.remote_realms import MAX_ERROR_CHARACTERS, Failed, Succeeded, outcome_in
+from interlock.server.runtime.executions.remote_realms import Failed, Succeeded, outcome_in
 from interlock.server.services import Services
 from interlock.strict_json import canonical_json
 

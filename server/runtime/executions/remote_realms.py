@@ -14,7 +14,7 @@ from interlock.context import Context
 from interlock.declarations import MAX_TIMEOUT_S
 from interlock.machine.errors import IntentFailed, OutcomeTooLate, RealmInvalid, SettingsError
 from interlock.machine.times import rfc3339
-from interlock.realm import MAX_RESULT_BYTES, Handler
+from interlock.realm import MAX_ERROR_CHARACTERS, MAX_RESULT_BYTES, Handler
 from interlock.remote import RemoteIntent
 from interlock.schemas import JsonValue
 from interlock.server.clock import Clock, SystemClock
@@ -27,8 +27,6 @@ from interlock.server.settings import Settings
 from interlock.strict_json import canonical_json, portable_json
 
 _log = structlog.get_logger("interlock.remote")
-
-MAX_ERROR_CHARACTERS: Final = 1000
 
 MAX_ANSWER_BYTES: Final = 4 * MAX_RESULT_BYTES
 """A result has at most 64 KiB without white space; it may be written with some."""
