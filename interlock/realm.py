@@ -55,6 +55,10 @@ Handler: TypeAlias = Callable[[Context, P], Coroutine[Any, Any, R]]
 """The code of an intent."""
 
 
+GRACE_MS: Final = 5_000
+"""How long cancelled code may take to stop. Then the outcome is recorded whatever the code does."""
+
+
 class Store(Protocol):
     """Where a realm with transactional intents keeps the outcomes: in the database of its domain data.
 

@@ -13,10 +13,7 @@ import msgspec
 from interlock.context import Context, Invocation, Outcome
 from interlock.machine.errors import IntentReused
 from interlock.machine.execution.commands import execution_id_of
-from interlock.realm import Intent, Realm, Realms, error_text
-
-GRACE_S: Final = 5.0
-"""How long an attempt may go on after its cancellation. Then the outcome is recorded without it."""
+from interlock.realm import GRACE_MS, Intent, Realm, Realms, error_text
 
 Stop: TypeAlias = Literal["asked", "session_ended", "crash", "timeout"]
 
@@ -154,7 +151,7 @@ class Run:
             self.stop("timeout")
             attempt.cancel()
             # The store is closed at once, so that code which goes on can't commit any more.
-            committed, _ = await asyncio.gather(self._close(), asyncio.wait({attempt}, timeout=GRACE_S))
+            committed, _ = await asyncio.gather(self._close(), asyncio.wait({attempt}, timeout=GRACE_MS / 1000))
             if attempt.done() and not attempt.cancelled():
                 self.exception = attempt.exception()
             if committed is not None:

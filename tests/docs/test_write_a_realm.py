@@ -17,9 +17,8 @@ import pytest
 from interlock.context import MAX_PROGRESS_BYTES, Context
 from interlock.declarations import MAX_TIMEOUT_S
 from interlock.machine.execution.commands import Effects
-from interlock.realm import MAX_PARAMETERS_BYTES, MAX_RESULT_BYTES, PROMISES
+from interlock.realm import GRACE_MS, MAX_PARAMETERS_BYTES, MAX_RESULT_BYTES, PROMISES
 from interlock.server.settings import Settings
-from interlock.testing.client import GRACE_S
 from interlock.testing.process import RealmServer
 from tests.docs.pages import DOCS, blocks, captioned
 from tests.support.client import logged_in
@@ -133,4 +132,4 @@ def test_the_limits_on_the_page_are_those_of_the_code() -> None:
     assert "a value, at most 16 KiB of JSON" in page
     assert MAX_TIMEOUT_S == 24 * 60 * 60
     assert "at most a day" in page
-    assert f"has {GRACE_S:g} seconds to clean up" in page
+    assert f"has {GRACE_MS / 1000:g} seconds to clean up" in page

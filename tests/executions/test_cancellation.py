@@ -13,8 +13,8 @@ from interlock.context import Context
 from interlock.machine.account.commands import Delete, Disable
 from interlock.machine.errors import ExecutionNotFound, TokenExpired
 from interlock.machine.session.commands import Reauthenticate
+from interlock.realm import GRACE_MS
 from interlock.server.runtime.door import commands
-from interlock.server.runtime.executions.runner import GRACE_MS
 from tests.support.asynchronous import asynchronous
 from tests.support.running import eventually
 from tests.support.runtime import Bench, bench, notes

@@ -15,9 +15,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from interlock.context import Context
-from interlock.realm import Realm, Store
+from interlock.realm import GRACE_MS, Realm, Store
 from interlock.server.runtime.executions import stores
-from interlock.server.runtime.executions.runner import GRACE_MS
 from interlock.store import SqlStore
 from tests.support.asynchronous import asynchronous
 from tests.support.running import eventually

@@ -18,7 +18,7 @@ from interlock.machine.execution.machine import EXECUTION_MACHINE
 from interlock.machine.ledger import Record
 from interlock.machine.machine import Authority
 from interlock.machine.session.session import FINAL_STATES, Session
-from interlock.realm import Realms
+from interlock.realm import GRACE_MS, Realms
 from interlock.server.clock import Clock
 from interlock.server.runtime.deadlines import Deadlines
 from interlock.server.runtime.door import patiently
@@ -36,9 +36,6 @@ _log = structlog.get_logger("interlock.executions")
 
 Progress: TypeAlias = Callable[[Execution, bytes], None]
 """Called on the event loop with a running execution and a value, as JSON, that its code has emitted."""
-
-GRACE_MS: Final = 5_000
-"""How long cancelled code may take to stop. Then the outcome is recorded whatever the code does."""
 
 _LONGEST_SLEEP_S: Final = 1.0
 """The wall clock may jump, so deadlines are checked at least this often."""
