@@ -176,12 +176,16 @@ class Deliveries:
         self._failing.clear()
         self._failures = 0
         self.last_success_ms, self.because = now_ms, None
+        self.left_out(key)
+        if was_down:
+            self._hurry(now_ms)
+
+    def left_out(self, key: str) -> None:
+        """Note that the message of ``key`` that was under way needs no delivery any more."""
         pending = self._finish(key)
         if pending.aside:
             self._changes.delivered.add(pending.position)
             self._changes.aside.pop(pending.position, None)
-        if was_down:
-            self._hurry(now_ms)
 
     def failed(self, key: str, failure: Failure, now_ms: int) -> Pending | None:
         """Note that the message of ``key`` that was under way was not taken. Return it if it became a dead letter."""

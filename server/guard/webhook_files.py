@@ -51,15 +51,16 @@ class WebhookFiles(SecretFiles[Webhook]):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder, "webhook", Webhook, called="webhook")
 
-    def held(self) -> list[Add]:
-        """Return the newest secret of every webhook, as the log records it.
+    def held(self, now_ms: int) -> list[Add]:
+        """Return every secret that signs messages at ``now_ms``, as the log records it.
 
         Raises:
             SettingsError: as in :meth:`names`.
         """
         return [
-            added("webhook", name, stored.secrets[0].secret.encode(), stored.scopes)
+            added("webhook", name, secret.encode(), stored.scopes)
             for name, stored in self.names().items()
+            for secret in stored.signing(now_ms)
         ]
 
     def create(self, name: str, url: str, scopes: tuple[ScopeText, ...], now_ms: int) -> str:

@@ -19,7 +19,6 @@ class Sender:
     """Sends messages to ``url``."""
 
     def __init__(self, url: str, destinations: Destinations) -> None:
-        self.url: Final = url
         self._client = OutgoingClient(url, destinations, timeout_s=_TIMEOUT_S, at_once=AT_ONCE)
 
     async def send(self, message_id: str, body: bytes, secrets: Sequence[str], now_ms: int) -> Failure | None:

@@ -163,7 +163,7 @@ async def open_secrets(settings: Settings, clock: Clock, feed: Feed, directory: 
         "admin": admins.held,
         "client": clients.held,
         "subscriber": subscribers.held,
-        "webhook": webhooks.held,
+        "webhook": lambda: webhooks.held(clock.now_ms()),
         "realm": SigningSecrets(keys, "realm").held,
     }
     records = SecretRecords(feed, clock, looks)

@@ -13,11 +13,13 @@ from interlock.machine.events.deliveries import Changes, Pending
 class WebhookState(msgspec.Struct, frozen=True):
     """The state of one webhook. ``cursor``: up to here, every message is delivered, put aside or a dead letter.
 
+    ``created_at_ms`` is when it was created: a later webhook of the same name begins with nothing.
     ``disabled_at_ms`` and ``disabled``: since when and why nothing is sent, None while it is. ``last_success_ms`` is the time
     of the last delivery, 0 before the first. ``replayed_at_ms`` is when dead letters were last replayed, 0 if never.
     """
 
     name: str
+    created_at_ms: int
     cursor: int
     disabled_at_ms: int | None = None
     disabled: str | None = None
@@ -27,6 +29,10 @@ class WebhookState(msgspec.Struct, frozen=True):
 
 class WebhookStore(Protocol):
     """The store of webhooks' states. Every implementation passes the same contract suite."""
+
+    async def names(self) -> set[str]:
+        """Return the names of all webhooks that have a state."""
+        ...
 
     async def state(self, name: str) -> WebhookState | None:
         """Return the state of a webhook, None if it has none yet."""

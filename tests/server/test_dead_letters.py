@@ -22,7 +22,6 @@ from interlock.server.runtime.feed import Feed
 from interlock.server.runtime.sessions import Sessions
 from interlock.server.runtime.tail import Tail
 from interlock.server.surface.sqlite.files import open_surface
-from interlock.server.surface.webhooks import WebhookState
 from interlock.server.system.supervision import Supervisor
 from tests.machine.samples import POLICY
 from tests.server.test_event_log import positions, visit
@@ -134,7 +133,7 @@ async def test_dead_letters_are_shown_and_replayed(tmp_path: Path) -> None:
             ) as surface:
                 state = await surface.webhooks.state("shop")
                 assert state is not None
-                await surface.webhooks.save(WebhookState("shop", state.cursor), Changes(dead=letters))
+                await surface.webhooks.save(state, Changes(dead=letters))
             server.start()
             await eventually(lambda: status(admin))
             shown = await status(admin)

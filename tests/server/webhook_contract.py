@@ -24,13 +24,13 @@ class WebhookStoreContract(ABC):
 
     @asynchronous
     async def test_what_was_saved_is_there_after_a_restart(self, tmp_path: Path) -> None:
-        state = WebhookState("shop", 5, 8_000, "it answered 410 Gone", 9_000, 3_000)
+        state = WebhookState("shop", 1_000, 5, 8_000, "it answered 410 Gone", 9_000, 3_000)
         async with self.open(tmp_path) as store:
-            assert await store.state("shop") is None
+            assert (await store.state("shop"), await store.names()) == (None, set())
             await store.save(state, Changes({3: pending(3), 4: pending(4)}, set(), {2: pending(2, attempts=10)}))
         async with self.open(tmp_path) as store:
             assert await store.state("shop") == state
-            assert await store.state("other") is None
+            assert (await store.state("other"), await store.names()) == (None, {"shop"})
             aside = await store.aside("shop")
             assert [(each.position, each.key, each.attempts, each.due_ms) for each in aside] == [
                 (3, "s", 1, 7_000),
@@ -44,8 +44,8 @@ class WebhookStoreContract(ABC):
     @asynchronous
     async def test_delivered_messages_are_forgotten(self, tmp_path: Path) -> None:
         async with self.open(tmp_path) as store:
-            await store.save(WebhookState("shop", 5), Changes({3: pending(3), 4: pending(4)}))
-            await store.save(WebhookState("shop", 6), Changes({4: pending(4, attempts=2)}, {3, 99}))
+            await store.save(WebhookState("shop", 1_000, 5), Changes({3: pending(3), 4: pending(4)}))
+            await store.save(WebhookState("shop", 1_000, 6), Changes({4: pending(4, attempts=2)}, {3, 99}))
             state = await store.state("shop")
             assert state is not None
             assert state.cursor == 6
@@ -55,7 +55,7 @@ class WebhookStoreContract(ABC):
     async def test_dead_letters_are_listed_in_pages_and_replayed(self, tmp_path: Path) -> None:
         async with self.open(tmp_path) as store:
             dead = {position: pending(position, attempts=10) for position in (2, 3, 5)}
-            await store.save(WebhookState("shop", 5), Changes({4: pending(4)}, set(), dead))
+            await store.save(WebhookState("shop", 1_000, 5), Changes({4: pending(4)}, set(), dead))
             assert [each.position for each in await store.dead("shop", 0, 2)] == [2, 3]
             assert [each.position for each in await store.dead("shop", 3, 2)] == [5]
             revived = await store.replay("shop", [5, 2, 4, 77])
@@ -67,8 +67,8 @@ class WebhookStoreContract(ABC):
     async def test_webhooks_do_not_touch_each_others_messages(self, tmp_path: Path) -> None:
         async with self.open(tmp_path) as store:
             for name in ("shop", "other"):
-                await store.save(WebhookState(name, 5), Changes({3: pending(3)}, set(), {2: pending(2)}))
-            await store.save(WebhookState("shop", 5), Changes(delivered={3}))
+                await store.save(WebhookState(name, 1_000, 5), Changes({3: pending(3)}, set(), {2: pending(2)}))
+            await store.save(WebhookState("shop", 1_000, 5), Changes(delivered={3}))
             await store.replay("shop", [2])
             assert [each.position for each in await store.aside("other")] == [3]
             await store.remove("other")

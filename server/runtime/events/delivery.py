@@ -6,13 +6,13 @@ import asyncio
 import random
 from collections import Counter
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 import structlog
 
 from interlock.machine.errors import Overloaded, SurfaceError
-from interlock.machine.events.deliveries import WINDOW, Deliveries, Failure, Pending
+from interlock.machine.events.deliveries import WINDOW, Changes, Deliveries, Failure, Pending
 from interlock.machine.events.messages import EventMessage
 from interlock.machine.events.scopes import Scopes
 from interlock.server.clock import Clock
@@ -32,13 +32,19 @@ _REPLAYED_AT_ONCE: Final = 1000
 _MOST_DEAD: Final = 10_000
 """Dead letters that are kept. A webhook with more is disabled."""
 
+Outcome: TypeAlias = Failure | Literal["delivered", "not covered"]
+"""The outcome of an attempt. A message is not covered if the webhook's scopes have changed since it was put aside."""
+
 
 def _jitter() -> float:
     return 1 + random.uniform(-_JITTER, _JITTER)  # noqa: S311  # it spreads load and protects nothing
 
 
 class Delivery:
-    """The delivery to the webhook ``name``, from ``state`` on. ``counts``: attempts by result, for all webhooks together."""
+    """The delivery to the webhook ``name``, from the stored ``state`` on, with ``dead`` dead letters.
+
+    ``counts``: attempts by result, for all webhooks together.
+    """
 
     def __init__(  # noqa: PLR0913  # each once
         self,
@@ -46,6 +52,7 @@ class Delivery:
         webhook: Webhook,
         state: WebhookState,
         aside: list[Pending],
+        dead: int,
         *,
         store: WebhookStore,
         events: EventLog,
@@ -58,8 +65,10 @@ class Delivery:
         self.deliveries: Final = Deliveries(state.cursor, aside, _jitter)
         self.deliveries.disabled = state.disabled
         self.deliveries.last_success_ms = state.last_success_ms
-        self.dead = 0
-        self._state = state
+        self.dead = dead
+        self._stored = state
+        self._disabled_at_ms = state.disabled_at_ms
+        self._replayed_at_ms = state.replayed_at_ms
         self._store = store
         self._events = events
         self._clock = clock
@@ -67,39 +76,53 @@ class Delivery:
         self._counts = counts
         self._scopes = Scopes(webhook.scopes)
         self._messages: dict[int, EventMessage] = {}
-        self._sending: dict[asyncio.Task[Failure | None], Pending] = {}
+        self._sending: dict[asyncio.Task[Outcome], Pending] = {}
         self._wake = asyncio.Event()
         self._saved_s = 0.0
         self._saving = asyncio.Lock()
 
     @property
     def state(self) -> WebhookState:
-        """The stored state."""
-        return self._state
+        """The state now, which is stored within a second."""
+        deliveries = self.deliveries
+        return msgspec.structs.replace(
+            self._stored,
+            cursor=deliveries.cursor,
+            disabled=deliveries.disabled,
+            disabled_at_ms=self._disabled_at_ms,
+            last_success_ms=deliveries.last_success_ms,
+            replayed_at_ms=self._replayed_at_ms,
+        )
 
     def use(self, webhook: Webhook) -> None:
         """Go on with what the webhook's file says now, but for its URL."""
+        if webhook.scopes != self.webhook.scopes:
+            self._scopes = Scopes(webhook.scopes)
+            self._messages.clear()  # each is read again, under the new scopes
         self.webhook = webhook
-        self._scopes = Scopes(webhook.scopes)
 
     async def run(self) -> None:
         """Deliver until cancelled."""
         try:
-            self.dead = await self._store.count_dead(self.name)
             while True:
-                await self._asked()
-                await self._read()
+                may_read = True
+                try:
+                    await self._asked()
+                    await self._read()
+                except Overloaded:
+                    may_read = False  # until the next look
                 self._send()
-                await self._wait()
+                await self._wait(may_read=may_read)
                 await self._settle()
         finally:
             for task in self._sending:
                 task.cancel()
+            await asyncio.gather(*self._sending, return_exceptions=True)
             await self._sender.close()
 
     async def finish(self) -> None:
         """Store how far it got, once :meth:`run` is cancelled. What can't be stored is sent again after the next start."""
-        with suppress(SurfaceError):
+        with suppress(SurfaceError, Overloaded):
             await self._save()
 
     async def replay(self, positions: list[int] | None = None) -> int:
@@ -114,22 +137,29 @@ class Delivery:
         return len(revived)
 
     async def enable(self) -> None:
-        """Send again, after the webhook was disabled."""
-        self.deliveries.enable(self._clock.now_ms())
-        await self._save()
+        """Send again, after the webhook was disabled.
+
+        Raises:
+            SurfaceFailed, Overloaded: it can't be stored, and the webhook stays as it is.
+        """
+        async with self._saving:
+            await self._store_state(
+                msgspec.structs.replace(self._stored, disabled=None, disabled_at_ms=None), Changes()
+            )
+            self.deliveries.enable(self._clock.now_ms())
+            self._disabled_at_ms = None
         _log.info("webhook.enabled", webhook=self.name)
         self._wake.set()
 
     async def _asked(self) -> None:
         """Do what the command line asked for in the webhook's file."""
-        state = self._state
-        if state.disabled_at_ms is not None and self.webhook.enabled_at_ms > state.disabled_at_ms:
+        if self._disabled_at_ms is not None and self.webhook.enabled_at_ms > self._disabled_at_ms:
             await self.enable()
-        if self.webhook.replay_at_ms > state.replayed_at_ms:
+        asked_at_ms = self.webhook.replay_at_ms
+        if asked_at_ms > self._replayed_at_ms:
             while await self.replay():
                 pass
-            self._state = msgspec.structs.replace(self._state, replayed_at_ms=self.webhook.replay_at_ms)
-            await self._save()
+            self._replayed_at_ms = asked_at_ms
 
     async def _read(self) -> None:
         """Read the log as far as there is room."""
@@ -154,20 +184,23 @@ class Delivery:
         while (pending := self.deliveries.next(now_ms)) is not None:
             self._sending[asyncio.create_task(self._attempt(pending))] = pending
 
-    async def _attempt(self, pending: Pending) -> Failure | None:
-        message = self._messages.get(pending.position) or await self._events.message_at(pending.position)
+    async def _attempt(self, pending: Pending) -> Outcome:
+        message = self._messages.get(pending.position) or await self._events.message_at(pending.position, self._scopes)
+        if message is None:
+            return "not covered"
         now_ms = self._clock.now_ms()
         body = msgspec.json.encode(message)
-        return await self._sender.send(message.id, body, self.webhook.signing(now_ms), now_ms)
+        failure = await self._sender.send(message.id, body, self.webhook.signing(now_ms), now_ms)
+        return failure if failure is not None else "delivered"
 
-    async def _wait(self) -> None:
-        """Wait until there may be something to do."""
+    async def _wait(self, *, may_read: bool) -> None:
+        """Wait until there may be something to do. New records are something to do if the log ``may_read``."""
         deliveries = self.deliveries
         timeout_s, due_ms = _LOOK_S, deliveries.due_ms()
         if due_ms is not None and not self._sending:
             timeout_s = min(max((due_ms - self._clock.now_ms()) / _MS_PER_S, 0.0), _LOOK_S)
         waiting: set[asyncio.Task[Any]] = {*self._sending, asyncio.create_task(self._wake.wait())}
-        if deliveries.disabled is None and deliveries.room:
+        if may_read and deliveries.disabled is None and deliveries.room:
             waiting.add(asyncio.create_task(self._events.tail.wait(deliveries.read_to, timeout_s)))
         try:
             await asyncio.wait(waiting, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
@@ -187,53 +220,53 @@ class Delivery:
             self._note(pending, task, now_ms)
         because = self.deliveries.disabled
         if because is not None and was_disabled is None:
-            self._state = msgspec.structs.replace(self._state, disabled_at_ms=now_ms, disabled=because)
+            self._disabled_at_ms = now_ms
+            self._saved_s = 0.0  # so that it is stored now
             _log.error("webhook.disabled", webhook=self.name, because=because)
-            await self._save()
         await self._save_if_due()
 
-    def _note(self, pending: Pending, task: asyncio.Task[Failure | None], now_ms: int) -> None:
+    def _note(self, pending: Pending, task: asyncio.Task[Outcome], now_ms: int) -> None:
         try:
-            failure = task.result()
+            outcome = task.result()
         except Overloaded:
             self.deliveries.given_back(pending.key, now_ms)
             return
-        if failure is None:
+        if outcome == "not covered":
+            self.deliveries.left_out(pending.key)
+            return
+        if outcome == "delivered":
             self._counts["delivered"] += 1
             self.deliveries.delivered(pending.key, now_ms)
             return
         self._counts["failed"] += 1
-        _log.warning("webhook.failed", webhook=self.name, because=failure.because)
-        if self.deliveries.failed(pending.key, failure, now_ms) is not None:
+        _log.warning("webhook.failed", webhook=self.name, because=outcome.because)
+        if self.deliveries.failed(pending.key, outcome, now_ms) is not None:
             self.dead += 1
-            _log.error("webhook.dead_letter", webhook=self.name, position=pending.position, because=failure.because)
+            _log.error("webhook.dead_letter", webhook=self.name, position=pending.position, because=outcome.because)
             if self.dead >= _MOST_DEAD:
                 self.deliveries.disable(f"it has {_MOST_DEAD} dead letters")
 
     async def _save_if_due(self) -> None:
-        deliveries = self.deliveries
-        changed = deliveries.has_changes or deliveries.cursor != self._state.cursor
+        """Store what has changed, at most once a second. What can't be stored now is tried again at the next look."""
         now_s = asyncio.get_running_loop().time()
-        if changed and now_s >= self._saved_s + _LOOK_S:
+        if now_s >= self._saved_s + _LOOK_S and (self.deliveries.has_changes or self.state != self._stored):
             self._saved_s = now_s
-            await self._save()
+            with suppress(Overloaded):
+                await self._save()
 
     async def _save(self) -> None:
-        """Store everything. If the log is overloaded, or the disk nearly full, it is tried again later."""
-        deliveries = self.deliveries
+        """Store everything.
+
+        Raises:
+            SurfaceFailed, Overloaded: it is not stored.
+        """
         async with self._saving:
-            changes, disabled = deliveries.take_changes(), deliveries.disabled
-            self._state = msgspec.structs.replace(
-                self._state,
-                cursor=deliveries.cursor,
-                disabled=disabled,
-                disabled_at_ms=self._state.disabled_at_ms if disabled is not None else None,
-                last_success_ms=deliveries.last_success_ms,
-            )
-            try:
-                await self._store.save(self._state, changes)
-            except Overloaded:
-                deliveries.return_changes(changes)
-            except BaseException:
-                deliveries.return_changes(changes)
-                raise
+            await self._store_state(self.state, self.deliveries.take_changes())
+
+    async def _store_state(self, state: WebhookState, changes: Changes) -> None:
+        try:
+            await self._store.save(state, changes)
+        except BaseException:
+            self.deliveries.return_changes(changes)
+            raise
+        self._stored = state

@@ -67,15 +67,15 @@ class EventLog:
             messages += found[:room]
         return EventPage(messages, cursor)
 
-    async def message_at(self, position: int) -> EventMessage:
-        """Return the message of the record at ``position``.
+    async def message_at(self, position: int, scopes: Scopes) -> EventMessage | None:
+        """Return the message of the record at ``position``, None if ``scopes`` don't cover it.
 
         Raises:
             SurfaceFailed: the log can't be read.
             Overloaded: too many reads wait.
         """
-        (record,) = await self.tail.after(position - 1, 1)
-        return message_of(record, await self._instance(record))
+        found = await self._messages(await self.tail.after(position - 1, 1), scopes)
+        return found[0] if found else None
 
     async def _messages(self, records: list[Record], scopes: Scopes) -> list[EventMessage]:
         covered = [each for each in records if scopes.may_cover(each.transition)]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Collection
 from typing import Final
 
 import msgspec
+import structlog
 
-from interlock.machine.errors import Overloaded, SettingsError
-from interlock.machine.events.deliveries import Pending
+from interlock.machine.errors import Overloaded, SettingsError, SurfaceError
+from interlock.machine.events.deliveries import Changes, Pending
 from interlock.server.clock import Clock
 from interlock.server.guard.webhook_files import Webhook, WebhookFiles
 from interlock.server.outgoing.destinations import Destinations
@@ -17,9 +19,13 @@ from interlock.server.outgoing.sender import Sender
 from interlock.server.runtime.events.delivery import Delivery
 from interlock.server.runtime.events.event_log import EventLog
 from interlock.server.surface.webhooks import WebhookState, WebhookStore
-from interlock.server.system.supervision import progressed
+from interlock.server.system.supervision import WorkEnded, progressed
+
+_log = structlog.get_logger("interlock.events")
 
 _LOOK_S: Final = 1.0
+_PAUSE_S: Final = 5.0
+"""Delay before a delivery that failed by a fault of this server begins again."""
 
 
 class WebhookStatus(msgspec.Struct, frozen=True):
@@ -41,7 +47,7 @@ class Webhooks:
     """Delivers event messages to the webhooks in ``files``.
 
     A new one gets what is recorded after the server finds it. Each has its own place in the log, which ``store`` keeps; the log
-    itself never waits for a webhook.
+    itself never waits for a webhook, and no webhook for another.
     """
 
     def __init__(
@@ -55,6 +61,9 @@ class Webhooks:
         self._clock = clock
         self._destinations = destinations
         self._running: dict[str, tuple[Delivery, asyncio.Task[None]]] = {}
+        self._stored: set[str] | None = None
+        """The names that have a state in ``store``; None until it is read."""
+        self._paused_until_s: dict[str, float] = {}
 
     async def run(self) -> None:
         """Deliver until cancelled."""
@@ -62,13 +71,11 @@ class Webhooks:
             while True:
                 progressed()
                 await self._compare()
-                await asyncio.wait(
-                    [asyncio.create_task(asyncio.sleep(_LOOK_S)), *(task for _, task in self._running.values())],
-                    return_when=asyncio.FIRST_COMPLETED,
-                )
-                for _, task in self._running.values():
-                    if task.done():
-                        task.result()  # a fault: the supervisor logs it and begins anew
+                await asyncio.sleep(_LOOK_S)
+                for name in [name for name, (_, task) in self._running.items() if task.done()]:
+                    delivery, task = self._running.pop(name)
+                    await delivery.finish()
+                    self._pause(name, None if task.cancelled() else task.exception())
         finally:
             for name in [*self._running]:
                 await self._stop(name)
@@ -102,41 +109,67 @@ class Webhooks:
         return await self._store.dead(name, after, limit)
 
     async def _compare(self) -> None:
-        """Begin, change and end deliveries as the files say. Files that can't be read leave them as they are."""
+        """Begin, change and end deliveries as the files say. Files that can't be read leave them as they are.
+
+        What can't be read or stored now is done at the next look.
+        """
         try:
             wanted = self._files.names()
         except SettingsError:
             return
-        for name in [each for each in self._running if each not in wanted]:
-            await self._stop(name)
-            await self._store.remove(name)
+        try:
+            await self._remove_others(wanted)
+        except (Overloaded, SurfaceError):
+            return
+        now_s = asyncio.get_running_loop().time()
         for name, webhook in wanted.items():
             delivery = self.delivery(name)
-            if delivery is not None and delivery.webhook.url == webhook.url:
-                delivery.use(webhook)
-                continue
             if delivery is not None:
+                former = delivery.webhook
+                if (former.url, former.created_at_ms) == (webhook.url, webhook.created_at_ms):
+                    delivery.use(webhook)
+                    continue
                 await self._stop(name)
+            if now_s < self._paused_until_s.get(name, 0.0):
+                continue
             try:
                 await self._begin(name, webhook)
             except Overloaded:
-                continue  # it begins at the next look
+                continue
+            except Exception as error:  # noqa: BLE001  # whatever it is, the others go on
+                self._pause(name, error)
+
+    async def _remove_others(self, wanted: Collection[str]) -> None:
+        """Stop every delivery without a file, and delete what is stored of it, also of those removed before the start."""
+        if self._stored is None:
+            self._stored = await self._store.names()
+        for name in self._stored.difference(wanted):
+            if name in self._running:
+                await self._stop(name)
+            await self._store.remove(name)
+            self._stored.discard(name)
 
     async def _begin(self, name: str, webhook: Webhook) -> None:
-        state = await self._store.state(name) or WebhookState(name, self._events.newest)
+        assert self._stored is not None  # noqa: S101  # read before the first begins
+        self._stored.add(name)
+        state = await self._store.state(name)
+        if state is None or state.created_at_ms != webhook.created_at_ms:
+            await self._store.remove(name)
+            state = WebhookState(name, webhook.created_at_ms, self._events.newest)
+            # From here on its place is kept, even if the server stops before the first message.
+            await self._store.save(state, Changes())
         delivery = Delivery(
             name,
             webhook,
             state,
             await self._store.aside(name),
+            await self._store.count_dead(name),
             store=self._store,
             events=self._events,
             clock=self._clock,
             sender=Sender(webhook.url, self._destinations),
             counts=self.attempts,
         )
-        # From here on its place is kept, even if the server stops before the first message.
-        await delivery.finish()
         self._running[name] = (delivery, asyncio.create_task(delivery.run(), name=f"interlock-webhook-{name}"))
 
     async def _stop(self, name: str) -> None:
@@ -144,6 +177,11 @@ class Webhooks:
         task.cancel()
         await asyncio.wait([task])
         await delivery.finish()
+
+    def _pause(self, name: str, error: BaseException | None) -> None:
+        """Log the fault of one delivery, and begin it again later."""
+        _log.critical("webhook.fault", webhook=name, exc_info=error or WorkEnded("it was cancelled"))
+        self._paused_until_s[name] = asyncio.get_running_loop().time() + _PAUSE_S
 
     def _status(self, delivery: Delivery) -> WebhookStatus:
         deliveries = delivery.deliveries

@@ -17,6 +17,7 @@ WEBHOOK_TABLES: Final = (
     """
     CREATE TABLE webhooks (
         name TEXT PRIMARY KEY,
+        created_at_ms INTEGER NOT NULL,
         cursor INTEGER NOT NULL,
         disabled_at_ms INTEGER,
         disabled TEXT,
@@ -43,26 +44,29 @@ WEBHOOK_TABLES: Final = (
 )
 
 _COLUMNS: Final = "position, key, attempts, due_ms, first_at_ms, last_at_ms, because"
-_STATE: Final = "SELECT name, cursor, disabled_at_ms, disabled, last_success_ms, replayed_at_ms FROM webhooks"
-_SAVE: Final = """
-    INSERT INTO webhooks (name, cursor, disabled_at_ms, disabled, last_success_ms, replayed_at_ms) VALUES (?, ?, ?, ?, ?, ?)
-    ON CONFLICT (name) DO UPDATE SET cursor = excluded.cursor, disabled_at_ms = excluded.disabled_at_ms,
-        disabled = excluded.disabled, last_success_ms = excluded.last_success_ms, replayed_at_ms = excluded.replayed_at_ms
-"""
+_STATE_COLUMNS: Final = "name, created_at_ms, cursor, disabled_at_ms, disabled, last_success_ms, replayed_at_ms"
+_NAMES: Final = "SELECT name FROM webhooks"
+_STATE: Final = f"SELECT {_STATE_COLUMNS} FROM webhooks"  # noqa: S608  # names of ours
+_SAVE: Final = f"""
+    INSERT INTO webhooks ({_STATE_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)
+    ON CONFLICT (name) DO UPDATE SET created_at_ms = excluded.created_at_ms, cursor = excluded.cursor,
+        disabled_at_ms = excluded.disabled_at_ms, disabled = excluded.disabled,
+        last_success_ms = excluded.last_success_ms, replayed_at_ms = excluded.replayed_at_ms
+"""  # noqa: S608  # names of ours
 _PUT: Final = f"INSERT OR REPLACE INTO webhook_messages (webhook, {_COLUMNS}, dead) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608  # names of ours
 _DELETE: Final = "DELETE FROM webhook_messages WHERE webhook = ? AND position = ?"
 _ASIDE: Final = f"SELECT {_COLUMNS} FROM webhook_messages WHERE webhook = ? AND dead = 0 ORDER BY position"  # noqa: S608  # names of ours
 DEAD_LETTERS: Final = f"""
     SELECT {_COLUMNS} FROM webhook_messages WHERE webhook = ? AND dead = 1 AND position > ? ORDER BY position LIMIT ?
 """  # noqa: S608  # names of ours
-WEBHOOK_STATES: Final = """
-    SELECT name, cursor, disabled_at_ms, disabled, last_success_ms, replayed_at_ms,
+WEBHOOK_STATES: Final = f"""
+    SELECT {_STATE_COLUMNS},
         (SELECT because FROM webhook_messages WHERE webhook = name AND last_at_ms > last_success_ms
             ORDER BY last_at_ms DESC LIMIT 1),
         (SELECT count(*) FROM webhook_messages WHERE webhook = name AND dead = 0),
         (SELECT count(*) FROM webhook_messages WHERE webhook = name AND dead = 1)
     FROM webhooks
-"""
+"""  # noqa: S608  # names of ours
 _COUNT_DEAD: Final = "SELECT count(*) FROM webhook_messages WHERE webhook = ? AND dead = 1"
 _REPLAY: Final = f"""
     UPDATE webhook_messages SET dead = 0, attempts = 0, due_ms = 0, first_at_ms = 0
@@ -76,6 +80,10 @@ class SqliteWebhooks:
     def __init__(self, writer: Writer, reader: Reader) -> None:
         self._writer = writer
         self._reader = reader
+
+    async def names(self) -> set[str]:
+        """See :meth:`WebhookStore.names`."""
+        return {name for (name,) in await self._reader.rows(_NAMES)}
 
     async def state(self, name: str) -> WebhookState | None:
         """See :meth:`WebhookStore.state`."""
