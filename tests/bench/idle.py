@@ -5,38 +5,61 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections.abc import Sequence
 from typing import Final
 
 from tests.bench.figure import Bench, BenchError, Figure, cores, number
 from tests.bench.processes import Process, cpu_s, interlock, open_files
-from tests.bench.wire import Socket, User, http_pool, open_socket, spread
+from tests.bench.wire import Socket, http_pool, open_as, spread
 
 _ENDED: Final = 4403
+_PING: Final = 9
 _PATIENCE_S: Final = 120.0
+
+
+class _Idle(Socket):
+    """A WebSocket that counts the pings it answers."""
+
+    __slots__ = ("pings",)
+
+    def __init__(self, token: str) -> None:
+        super().__init__(token)
+        self.pings = 0
+
+    def _frame(self, kind: int, payload: bytes, now: float) -> None:
+        self.pings += kind == _PING
+        super()._frame(kind, payload, now)
 
 
 async def measure(bench: Bench) -> list[Figure]:
     """Measure. The clients are this process, on another core than the server's; they answer the server's pings."""
-    count, watched_s = bench.pick(5000, 300), bench.pick(60, 5)
+    count, watched_s = bench.pick(5000, 300), bench.pick(60, 25)
     open_files(count + 500)
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, cores()[1])
     try:
         with interlock(bench, bench.path("idle")) as server:
+            bench.say("watching the server without sockets")
+            alone = await _busy(server, watched_s / 3)
             async with http_pool(server.url, 16) as pool:
                 email = await pool[0].register("idle@example.org")
-                own = await pool[0].log_in(email)
-                bench.say("watching the server without sockets")
-                alone = await _busy(server, watched_s / 3)
                 bench.say(f"opening {count:,} sockets, each of its own session")
                 users = await spread(pool, count, lambda http, _: http.log_in(email))
-                sockets = await spread(pool, count, lambda _, n: open_socket(server.url, users[n].access_token))
-                bench.say("watching their heartbeats")
-                busy = await _busy(server, watched_s)
-                if any(socket.closed.done() for socket in sockets):
-                    raise BenchError("an idle socket was closed")
-                bench.say("ending all sessions")
-                return [_heartbeats(count, busy, alone), await _ended(server, sockets, own)]
+                sockets = await spread(pool, count, lambda _, n: open_as(_Idle, server.url, users[n].access_token))
+            bench.say("watching their heartbeats")
+            pings = sum(socket.pings for socket in sockets)
+            busy = await _busy(server, watched_s)
+            pings = sum(socket.pings for socket in sockets) - pings
+            if any(socket.closed.done() for socket in sockets):
+                raise BenchError("an idle socket was closed")
+            bench.say("ending all sessions")
+            share = busy - alone
+            note = (
+                f"of one core, beside {alone * 100:.2f} % without sockets; {pings:,} pings in {watched_s} s,"
+                f" {share * watched_s / pings * 1e6:.0f} µs each"
+            )
+            title = f"processor time of {count:,} idle sockets' heartbeats"
+            return [Figure(title, f"{share * 100:.2f} %", note=note), await _ended(server, sockets, email)]
     finally:
         os.sched_setaffinity(0, before)
 
@@ -48,15 +71,11 @@ async def _busy(server: Process, seconds: float) -> float:
     return (cpu_s(server.pid) - before) / (time.perf_counter() - began)
 
 
-def _heartbeats(count: int, busy: float, alone: float) -> Figure:
-    note = f"of one core; {alone * 100:.2f} % without sockets"
-    return Figure(f"processor time of {count:,} idle sockets' heartbeats", f"{(busy - alone) * 100:.2f} %", note=note)
-
-
-async def _ended(server: Process, sockets: list[Socket], own: User) -> Figure:
-    """End all other sessions of the account with one request."""
-    cpu_before = cpu_s(server.pid)
+async def _ended(server: Process, sockets: Sequence[Socket], email: str) -> Figure:
+    """Log in once more, and end all other sessions of the account with one request."""
     async with http_pool(server.url, 1) as (http,):
+        own = await http.log_in(email)
+        cpu_before = cpu_s(server.pid)
         answer = await http.ok("DELETE", "/api/sessions", token=own.access_token)
     closes = await asyncio.wait_for(asyncio.gather(*(socket.closed for socket in sockets)), _PATIENCE_S)
     if any(code != _ENDED for code, _ in closes):
