@@ -143,7 +143,7 @@ fuzz: $(STAMP)
 docs: $(STAMP)
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -b html docs docs/_build/html
 
-# make bench     measure the figures of the performance page, in about fifteen minutes
+# make bench     measure the figures of the performance page, in about twenty minutes
 bench: $(STAMP)
 	$(BIN)/python -m tests.bench
 
