@@ -17,7 +17,7 @@ import websockets
 from interlock.server.guard.signing_secrets import SigningSecrets
 from tests.support.admin import Admin, subject_of
 from tests.support.client import PASSWORD, Client, closed, new_email
-from tests.support.intents import submitted
+from tests.support.intents import outcome, submitted
 from tests.support.raw_websocket import CLOSE, TEXT
 from tests.support.recorded import Recorded
 from tests.support.scripted import Exchange, Scripted, scripted
@@ -131,6 +131,9 @@ class Race:
 
     async def _end(self, home: Client, tab: Client) -> None:
         await asyncio.sleep(self._chance.uniform(0, self._chance.choice([0.04, 0.2])))
+        if self._chance.random() < 0.15:
+            first = await submitted(tab, "tallies.once")
+            await outcome(tab, first.json()["execution_id"])
         await end(self.way, home, tab, self._admin)
         late = await submitted(tab, "tallies.wait", str(uuid4()))
         assert late.status_code == 401, "accepted after the end was acknowledged"

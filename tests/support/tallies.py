@@ -13,9 +13,9 @@ import sqlite3
 from collections import Counter, defaultdict
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from interlock import Context, Realm
 from interlock.store import SqlStore, in_thread
@@ -57,6 +57,11 @@ class Nothing(Struct):
     """No parameters."""
 
 
+class Work(Struct):
+    pause_s: Annotated[float, Meta(ge=0, le=60)] = 0.05
+    """How long it rests before its effect, and after it, at most."""
+
+
 class Done(Struct):
     attempt: int
 
@@ -65,8 +70,8 @@ def _add(connection: sqlite3.Connection, context: Context) -> None:
     connection.execute("INSERT INTO effects VALUES (?, ?)", (context.execution_id, context.attempt))
 
 
-async def _work(context: Context) -> Done:
-    await asyncio.sleep(random.uniform(0, 0.05))  # noqa: S311  # a schedule, not a secret
+async def _work(context: Context, pause_s: float) -> Done:
+    await asyncio.sleep(random.uniform(0, pause_s))  # noqa: S311  # a schedule, not a secret
     with closing(await in_thread(connect)) as connection:
 
         def add() -> None:
@@ -74,30 +79,30 @@ async def _work(context: Context) -> Done:
                 _add(connection, context)
 
         await in_thread(add)
-    await asyncio.sleep(random.uniform(0, 0.05))  # noqa: S311
+    await asyncio.sleep(random.uniform(0, pause_s))  # noqa: S311
     return Done(context.attempt)
 
 
 @realm.intent("tallies.once", effects="once")
-async def once(context: Context, _parameters: Nothing) -> Done:
+async def once(context: Context, parameters: Work) -> Done:
     """Have an effect, at most once."""
-    return await _work(context)
+    return await _work(context, parameters.pause_s)
 
 
 @realm.intent("tallies.idempotent", effects="idempotent")
-async def idempotent(context: Context, _parameters: Nothing) -> Done:
+async def idempotent(context: Context, parameters: Work) -> Done:
     """Have an effect, at least once."""
-    return await _work(context)
+    return await _work(context, parameters.pause_s)
 
 
 @realm.intent("tallies.transactional", effects="transactional")
-async def transactional(context: Context, _parameters: Nothing) -> Done:
+async def transactional(context: Context, parameters: Work) -> Done:
     """Have an effect, exactly once."""
-    await asyncio.sleep(random.uniform(0, 0.05))  # noqa: S311
+    await asyncio.sleep(random.uniform(0, parameters.pause_s))  # noqa: S311
     with closing(await in_thread(connect)) as connection:
         await in_thread(lambda: _add(connection, context))
         await context.commit(connection, done := Done(context.attempt))
-    await asyncio.sleep(random.uniform(0, 0.05))  # noqa: S311
+    await asyncio.sleep(random.uniform(0, parameters.pause_s))  # noqa: S311
     return done
 
 
