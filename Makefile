@@ -120,10 +120,11 @@ traces: $(STAMP)
 scenarios: $(STAMP)
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal $(OUTSIDE)
 
-# Bugs seeded into the real code: each must be caught by the test of the property that it breaks.
+# Bugs seeded into the real code: each must be caught by the test of the property that it breaks. Their tests wait half of the time.
+MUTANTS_AT_ONCE = $(shell echo $$(( $(JOBS) * 2 )))
 mutants: $(STAMP)
-	$(BIN)/python -m tests.mutants --jobs $(JOBS)
-	$(BIN)/python -m tests.mutants --jobs $(JOBS) --connection
+	$(BIN)/python -m tests.mutants --jobs $(MUTANTS_AT_ONCE)
+	$(BIN)/python -m tests.mutants --jobs $(MUTANTS_AT_ONCE) --connection
 
 # What depends on chance, and more of it than fits into the time of `make test`.
 # make long      repeat races, kills and random inputs several times as often, in about an hour

@@ -39,10 +39,8 @@ from interlock.server.surface.log import Along
 _log = structlog.get_logger("interlock.executions")
 
 StopReason: TypeAlias = Literal["asked", "session_ended", "timeout", "unreadable", "ended_elsewhere"]
-"""Why an execution ends without an outcome of its code.
-
-``unreadable``: its stored parameters are not the recorded ones. ``ended_elsewhere``: another process has recorded its end.
-"""
+"""Why an execution ends without an outcome of its code. ``unreadable``: its stored parameters are not the recorded ones.
+``ended_elsewhere``: another process has recorded its end."""
 
 
 class RunParts(msgspec.Struct):
