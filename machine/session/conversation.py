@@ -243,18 +243,17 @@ class Conversation:
             self._place = request.offset
             self._say(Resumed(stream.epoch, request.offset))
         else:
-            self._skip_to(stream.start)
+            self._skip_to(stream, stream.start)
 
     def _read_on(self) -> None:
         """If the client reads so slowly that the stream has dropped what comes next, continue with what it has kept."""
         stream = self._stream
         if stream is not None and self._held_until_ms is None and self._place < stream.start:
-            self._skip_to(stream.start)
+            self._skip_to(stream, stream.start)
 
-    def _skip_to(self, place: int) -> None:
-        if self._stream is not None:
-            self._place = place
-            self._say(Gap(self._stream.epoch, place))
+    def _skip_to(self, stream: Stream, place: int) -> None:
+        self._place = place
+        self._say(Gap(stream.epoch, place))
 
     def _say(self, message: ServerMessage) -> None:
         if self.closing is not None:

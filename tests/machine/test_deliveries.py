@@ -54,6 +54,16 @@ def test_messages_of_a_session_are_sent_one_after_the_other() -> None:
     assert (deliveries.cursor, deliveries.waiting) == (9, 0)
 
 
+def test_a_message_that_is_put_aside_no_longer_waits_in_the_window() -> None:
+    deliveries = new()
+    deliveries.read(1, "a")
+    deliveries.read(2, "b")
+    assert deliveries.in_window(1)
+    assert fail_all(deliveries, 0) == [1, 2]
+    assert not deliveries.in_window(1)
+    assert deliveries.waiting == 2
+
+
 def test_only_some_messages_are_under_way_at_a_time() -> None:
     deliveries = new()
     for position in range(1, 50):

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from interlock.spec.lifecycles import EXECUTION
+from interlock.spec.model.trace import execution_numbers
 from interlock.spec.model.trace.checker import Summary, check
 from interlock.spec.model.trace.lines import Append, Recover, TraceFault, parse
 from interlock.spec.model.trace.split import by_intent
@@ -151,6 +152,12 @@ def test_checker_and_model_agree_about_executions() -> None:
         faults = validate([("log", list(read("executions/bad", name).values()))]).faults
         assert len(faults) == 2, "one of each"
         assert faults[1].startswith("log: execution e1: the model has no execution that goes on with append by node-1")
+
+
+def test_more_attempts_than_the_model_counts_are_not_asked(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(execution_numbers, "_ATTEMPTS", 1)
+    judgement = judge_intents(folder, by_intent(read("executions/golden", "intent-killed-twice")).items())
+    assert (judgement.asked, len(judgement.too_wide)) == (1, 1)
 
 
 def test_executions_of_several_nodes_are_not_asked_of_the_model() -> None:

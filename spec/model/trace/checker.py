@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import Final
+from typing import Final, cast
 
 import msgspec
 
@@ -117,8 +117,9 @@ class _Checker:
             return
         if isinstance(line, Ack):
             instance.ack(line, process)
-        elif isinstance(instance, Fold | Ended):
-            _socket(line, process, instance)
+        else:
+            # Only sessions have sockets.
+            _socket(line, process, cast("Fold | Ended", instance))
         self._settle(instance)
 
     def _instance(self, line: InstanceLine) -> Fold | Execution | Ended:

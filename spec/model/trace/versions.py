@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from array import array
 from typing import Final, NoReturn
 
@@ -15,7 +16,7 @@ ABSORBED: Final = {"session": "expired_absorbs", "execution": "one_outcome"}
 """The property that forbids records after the end, by kind."""
 
 
-class Versions:
+class Versions(ABC):
     """The versions of one instance: how many are durable, and what each process has shown of them.
 
     ``commands`` has the version of each recorded command. ``bounds[n]`` is the newest version that process n has shown
@@ -37,9 +38,9 @@ class Versions:
         return " ".join(self.instance)
 
     @property
+    @abstractmethod
     def ended(self) -> bool:
         """Whether the instance has ended."""
-        raise NotImplementedError
 
     @property
     def settled(self) -> bool:
