@@ -20,7 +20,6 @@ import websockets
 from interlock.server.guard.secrets import Secrets
 from tests.support.canary import Canaries
 from tests.support.client import Client, new_email
-from tests.support.effort import often
 from tests.support.log import interlock
 from tests.support.receiver import receiving
 from tests.support.running import eventually, run
@@ -135,8 +134,7 @@ def test_no_secret_appears_in_any_output_or_file(tmp_path: Path, *, as_json: boo
         try:
             made = {kind: Secrets(data / "keys", kind).create("canary", 1) for kind in ("admin", "client")}
             made["subscriber"] = Secrets(data / "keys", "subscriber").create("canary", 1, ("all",))
-            # The formats differ in the last step alone.
-            found = run(everything(server, made, 5 if as_json else often(20, 5)), within_s=1200)
+            found = run(everything(server, made, 5), within_s=1200)
         finally:
             server.stop()
         assert len(receiver.bodies) > 3

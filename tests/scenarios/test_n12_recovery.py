@@ -160,11 +160,17 @@ async def test_n12_following_the_recovery_recovers_from_every_problem(data: Path
         "identity-refused",
         "login-too-old",
         "session-unusable",
+        # For remote realms: tests/remote/test_callback.py.
+        "signature-invalid",
+        "outcome-too-late",
     }
 
 
 async def with_an_administrator(tab: Client, data: Path, expect: Callable[[httpx.Response, str], None]) -> None:
     """Recover from the problems that only administrators, or their accounts, meet."""
+    expect(await tab.http.get("/api/events"), "subscriber-credential-missing")
+    unknown = {"Authorization": "Bearer ilk_subscriber_shop_x"}
+    expect(await tab.http.get("/api/events", headers=unknown), "subscriber-credential-invalid")
     expect(await tab.http.get("/api/admin/accounts"), "admin-credential-missing")
     wrong = {"Authorization": "Bearer ilk_admin_ada_x"}
     expect(await tab.http.get("/api/admin/accounts", headers=wrong), "admin-credential-invalid")

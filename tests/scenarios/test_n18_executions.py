@@ -55,7 +55,8 @@ class Load:
         """Submit one intent, also again. Return whether the server answered."""
         try:
             answer = await _submit(self._client, self.asked[intent_id], intent_id)
-        except httpx.TransportError:
+        except (httpx.TransportError, AttributeError):
+            # The second from uvloop, about a connection that was cut while it was made.
             return False
         assert answer.status_code in {200, 202}, answer.text
         execution_id = answer.json()["execution_id"]

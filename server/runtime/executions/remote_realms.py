@@ -134,7 +134,7 @@ class RemoteRealms:
 
         return handler
 
-    def authenticate(self, realm: str, headers: dict[str, str], body: bytes) -> str:
+    def authenticate(self, realm: str, signed: dict[str, str], body: bytes) -> str:
         """Return the execution id in a callback that ``realm`` has signed.
 
         Raises:
@@ -142,7 +142,7 @@ class RemoteRealms:
             SettingsError: the realm's secrets can't be read.
         """
         signing_secrets = self._signing.texts(realm) if realm in self._realms else []
-        return verified_id(signing_secrets, headers, body, self._clock.now_ms())
+        return verified_id(signing_secrets, signed, body, self._clock.now_ms())
 
     def report(self, realm: str, execution_id: str, attempt: int, outcome: Succeeded | Failed) -> bool:
         """Give the running attempt its outcome. Return whether it has none yet: the first one counts.
