@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -27,7 +28,7 @@ _STEP_S: Final = 0.004
 _OWNER: Final = "owner@example.org"
 
 
-class IntentContract:
+class IntentContract(ABC):
     """Tests of one intent. Override the attributes and methods below.
 
     ``tmp_path`` is pytest's, a new folder for each test.
@@ -42,17 +43,17 @@ class IntentContract:
     times: ClassVar[int] = 6
     """How many executions each test interferes with, each a little later in its life."""
 
+    @abstractmethod
     def parameters(self, number: int) -> Mapping[str, Any]:
         """Return parameters of the intent, others for each number. They must be valid."""
-        raise NotImplementedError
 
+    @abstractmethod
     def effects(self, folder: Path, number: int) -> int:
         """Return how often the intent's effect with ``parameters(number)`` is in the realm's data. The server is stopped."""
-        raise NotImplementedError
 
+    @abstractmethod
     def environment(self, folder: Path) -> Mapping[str, str]:
         """Return environment variables of the server, with which the realm keeps its data in ``folder``."""
-        raise NotImplementedError
 
     def held(self, folder: Path) -> AbstractContextManager[None]:  # noqa: ARG002  # an override uses it
         """Hold the intent's code in the middle of its work until the context ends, for example by a lock in its database.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
+from typing import Any, Final
 
 from interlock.machine.ledger import GENESIS, StoredRow, chain
 from interlock.machine.machine import Command, Transition
@@ -47,3 +47,12 @@ def rows_of(transitions: Iterable[Transition]) -> list[StoredRow]:
 CREATE: Final = Create(POLICY)
 LOGIN: Final = Authenticate("alice", "password")
 OPEN: Final = Connect("tab", "node")
+
+MESSAGES: list[dict[str, Any]] = [
+    {"type": "ping"},
+    {"type": "refresh", "access_token": "a"},
+    {"type": "intent", "id": "i", "name": "n", "parameters": [1]},
+    {"type": "cancel", "execution_id": "e"},
+    {"type": "resume", "epoch": "e", "offset": 0},
+]
+"""A message of each type that a client sends."""

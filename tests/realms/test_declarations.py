@@ -109,7 +109,7 @@ def test_an_intents_name_begins_with_its_realms(name: str) -> None:
 
 def test_a_decorator_without_its_name_says_what_to_write() -> None:
     with pytest.raises(RealmInvalid, match=r'an intent has a name: @realm\.intent\("notes\.create"\)'):
-        Realm("notes").intent(create)  # type: ignore[arg-type]
+        Realm("notes").intent(create)  # type: ignore[arg-type]  # the mistake
 
 
 def test_a_name_may_have_several_parts() -> None:

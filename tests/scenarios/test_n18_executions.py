@@ -68,7 +68,7 @@ class Load:
 @pytest.mark.slow
 def test_n18_kills_leave_each_accepted_intent_one_outcome(data: Path, tallies: Path) -> None:
     """kill -9 under load of all three effects: one outcome each, and as many effects as the declaration promises."""
-    chance = random.Random(18)  # noqa: S311
+    chance = random.Random(18)  # noqa: S311  # a schedule, not a secret
 
     with running_server(data, realm=REALM, executions_per_account=10_000, executions_per_session=10_000) as server:
 
@@ -125,7 +125,7 @@ def test_n18_kills_leave_each_accepted_intent_one_outcome(data: Path, tallies: P
 @scenario()
 async def test_n13_a_revocation_racing_intents_is_a_fence(data: Path) -> None:
     """In each race, a session submits intents while it is revoked: none is accepted later, and none goes on."""
-    chance = random.Random(13)  # noqa: S311
+    chance = random.Random(13)  # noqa: S311  # a schedule, not a secret
     refused: Counter[str] = Counter()
     settings = {"executions_per_account": 100_000, "executions_per_realm": 100_000}
     with running_server(data, realm=REALM, argon2_queue=1000, **settings) as server:

@@ -58,7 +58,10 @@ async def test_n13_the_end_of_a_session_is_a_fence_on_all_its_sockets(data: Path
                     await race.run()
 
             await asyncio.gather(*(lane() for _ in range(8)))
-        over = lambda: all(history[-1]["target"] in ENDED for history in executions(data).values())  # noqa: E731
+
+        def over() -> bool:
+            return all(history[-1]["target"] in ENDED for history in executions(data).values())
+
         await eventually(over, within_s=120)
         await eventually(lambda: holding.hung_up == len(far.received))
     verify(data)
@@ -110,7 +113,7 @@ async def insist(client: Client, name: str, intent_id: str) -> dict[str, Any]:
 @scenario(within_s=often(300, 900))
 async def test_n18_one_id_over_sockets_and_http_has_one_outcome_for_all(data: Path, tallies: Path) -> None:
     """16 sessions of an account submit the same id at once, half of them over sockets; the server is killed in the middle."""
-    chance = random.Random(16)  # noqa: S311
+    chance = random.Random(16)  # noqa: S311  # a schedule, not a secret
     turns = [(EFFECTS[turn % len(EFFECTS)], f"the same {turn}") for turn in range(KILLS)]
     learned: dict[str, dict[str, Any]] = {}
     with running_server(data, realm=TALLIES) as server:
@@ -177,7 +180,7 @@ async def disturb(relay: Relay, tab: Recovering, chance: random.Random, times: i
 @scenario(within_s=often(300, 1_800))
 async def test_n18_sockets_over_a_bad_network_hear_all_once_or_of_a_gap(data: Path) -> None:
     """Four sockets of a session, each over a network of its own that delays, cuts and swallows what it carries."""
-    chance = random.Random(4)  # noqa: S311
+    chance = random.Random(4)  # noqa: S311  # a schedule, not a secret
     settings = {"ping_interval_s": 1, "ping_timeout_s": 2, "resume_s": 300}
     with running_server(data, realm=TALKERS, **settings) as server:
         async with AsyncExitStack() as stack:
@@ -237,7 +240,7 @@ async def test_n18_sockets_over_a_bad_network_hear_all_once_or_of_a_gap(data: Pa
 @scenario(within_s=often(300, 1_800))
 async def test_n18_a_rolling_restart_under_load_loses_and_repeats_nothing(data: Path, tallies: Path) -> None:
     """Six clients submit intents of all three effects over sockets while the server stops and starts, again and again."""
-    chance = random.Random(20)  # noqa: S311
+    chance = random.Random(20)  # noqa: S311  # a schedule, not a secret
     stopping = asyncio.Event()
     with running_server(data, realm=TALLIES, drain_s=60, **ROOM) as server:
 

@@ -79,7 +79,7 @@ async def _work(context: Context, pause_s: float) -> Done:
                 _add(connection, context)
 
         await in_thread(add)
-    await asyncio.sleep(random.uniform(0, pause_s))  # noqa: S311
+    await asyncio.sleep(random.uniform(0, pause_s))  # noqa: S311  # a schedule, not a secret
     return Done(context.attempt)
 
 
@@ -98,11 +98,11 @@ async def idempotent(context: Context, parameters: Work) -> Done:
 @realm.intent("tallies.transactional", effects="transactional")
 async def transactional(context: Context, parameters: Work) -> Done:
     """Have an effect, exactly once."""
-    await asyncio.sleep(random.uniform(0, parameters.pause_s))  # noqa: S311
+    await asyncio.sleep(random.uniform(0, parameters.pause_s))  # noqa: S311  # a schedule, not a secret
     with closing(await in_thread(connect)) as connection:
         await in_thread(lambda: _add(connection, context))
         await context.commit(connection, done := Done(context.attempt))
-    await asyncio.sleep(random.uniform(0, parameters.pause_s))  # noqa: S311
+    await asyncio.sleep(random.uniform(0, parameters.pause_s))  # noqa: S311  # a schedule, not a secret
     return done
 
 

@@ -364,8 +364,7 @@ class Run:
     async def _cancel_as_asked(self) -> None:
         """Record the cancellation under the authority of the request.
 
-        If that was lost since, the end of the session is the reason, unless the session's end does not cancel, or it was an
-        administrator's request: then what was asked under a valid authority, and has stopped the code, counts.
+        If that was lost since, the end of the session is the reason, unless it does not cancel, or an administrator asked.
         """
         actor = self._asked_by or self.execution.subject or "server"
         if self._asked_under is not None:

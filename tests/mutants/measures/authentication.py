@@ -251,4 +251,16 @@ AUTHENTICATION: Final[tuple[Mutant, ...]] = (
         "test_the_security_models_table_rates_each_login_method",
         at("hashing:MINIMUM_LENGTH", replace("15", "8")),
     ),
+    Mutant(
+        "Each token that names an unknown key makes the server ask the identity provider.",
+        "2.4.1",
+        "test_made_up_key_ids_cause_at_most_one_fetch_per_interval",
+        at("provider_keys:ProviderKeys._refresh", replace("self._tried_at_ms + self._retry_ms", "self._tried_at_ms")),
+    ),
+    Mutant(
+        "An exchange leaves the account's groups as they were at the first.",
+        "7.1.3",
+        "test_the_session_changes_as_the_table_says[groups or strength change at the provider]",
+        at("logins:Login.record", drop("joined=self._change")),
+    ),
 )
