@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -256,3 +257,20 @@ async def test_a_realms_scope_covers_each_step_of_its_executions(
         server.start()
         async with Subscriber(server.url, own) as shop:
             assert await shop.every() == live, "the same from the disk"
+
+
+@scenario()
+async def test_streams_of_one_secret_do_not_keep_out_those_of_another(tmp_path: Path) -> None:
+    with running_server(tmp_path / "data") as server:
+        shop, other = (subscriber_token(server.data, "all", name=name) for name in ("shop", "other"))
+        async with (
+            Subscriber(server.url, shop) as many,
+            Subscriber(server.url, other) as one,
+            AsyncExitStack() as stack,
+        ):
+            for _ in range(16):
+                await stack.enter_async_context(many.follow())
+            refused = await many.http.get("/api/events/stream")
+            assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+            async with one.follow():
+                pass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Annotated, Any, Final, Protocol
 
@@ -28,6 +29,8 @@ _HEARTBEAT_S: Final = 15.0
 _LOOK_S: Final = 1.0
 """Interval at which a stream checks whether it may continue."""
 _RETRY_MS: Final = 2000
+_MOST_OF_ONE: Final = 16
+"""Streams that may be open with one secret, so that none of them keeps the others out."""
 _MINIMUM: Final = {"minimum": 0}
 """Litestar omits the 0 from the document if null is allowed too."""
 
@@ -64,9 +67,9 @@ def described(description: str, summary: str, value: str) -> ResponseSpec:
 
 
 class Counted(Protocol):
-    """What is followed. ``followers`` is the number of open streams."""
+    """What is followed. ``followers`` is the number of open streams, by the actor that opened them."""
 
-    followers: int
+    followers: Counter[str]
 
     @property
     def newest(self) -> int:
@@ -103,7 +106,8 @@ def follow(
         position = follower.of.newest
     if position > follower.of.newest:
         raise RequestRefused(400, "the log has no such position yet")
-    if follower.of.followers >= follower.most or services.draining:
+    open_now = follower.of.followers
+    if open_now.total() >= follower.most or open_now[follower.actor] >= _MOST_OF_ONE or services.draining:
         raise Overloaded
     stream = LogStream(services, follower, position, request.scope)
     stream.join()
@@ -128,7 +132,7 @@ class LogStream:
         """Count as a follower until the task of this request ends, even if the client leaves before the response begins."""
         task = asyncio.current_task()
         assert task is not None  # noqa: S101  # a request has one
-        self._follower.of.followers += 1
+        self._follower.of.followers[self._follower.actor] += 1
         task.add_done_callback(self._leave)
 
     async def pieces(self) -> AsyncIterator[bytes]:
@@ -145,7 +149,7 @@ class LogStream:
 
     def _leave(self, _task: asyncio.Task[Any]) -> None:
         self._unwatch()
-        self._follower.of.followers -= 1
+        self._follower.of.followers -= Counter([self._follower.actor])
 
     async def _next(self) -> tuple[bytes, bool]:
         """Return the next piece, and whether it is the last."""
