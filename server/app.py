@@ -26,6 +26,8 @@ from interlock.server.experience.middleware.requests import JsonRequest
 from interlock.server.experience.openapi.config import openapi_config
 from interlock.server.experience.openapi.document import complete
 from interlock.server.experience.openapi.structs import StructSchemas
+from interlock.server.experience.pages import front
+from interlock.server.experience.pages.documents import template_config
 from interlock.server.experience.problems import handle
 from interlock.server.services import Services
 from interlock.server.settings import Settings
@@ -60,6 +62,7 @@ def build_app(settings: Settings, realms: Realms | None = None) -> InstrumentedA
             ),
             *operations.HANDLERS,
             connect.connect,
+            *front.HANDLERS,
         ],
         exception_handlers={Exception: handle},
         request_class=JsonRequest,
@@ -68,6 +71,7 @@ def build_app(settings: Settings, realms: Realms | None = None) -> InstrumentedA
         # The HTTP connection limits bodies before a request reaches the application.
         request_max_body_size=None,
         openapi_config=openapi_config(),
+        template_config=template_config(),
         logging_config=None,
         # Set explicitly: Litestar reads both from the environment, and its debugger would stop the server at any refusal.
         debug=False,

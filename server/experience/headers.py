@@ -17,10 +17,13 @@ SECURITY: Final[RawHeaders] = [
     (b"strict-transport-security", b"max-age=63072000; includeSubDomains"),
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
-    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
     (b"cross-origin-resource-policy", b"same-origin"),
 ]
-"""Prevent plain HTTP, MIME sniffing, referrers, framing and embedding. The connection adds them to every response."""
+"""Prevent plain HTTP, MIME sniffing, referrers and embedding. The connection adds them to every response."""
+
+NO_DOCUMENT: Final = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")
+"""Prevents framing and whatever a browser would do with a response as a document. The connection adds it unless the response
+has a policy of its own, as pages have."""
 
 NO_STORE: Final = (b"cache-control", b"no-store")
 

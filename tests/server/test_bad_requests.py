@@ -182,7 +182,9 @@ def test_a_body_over_64_kib_is_refused(
     assert stored(server.data) == before
 
 
-@pytest.mark.parametrize("path", ["/", "/api", "/api/sessions/a/b", "/api/session/0", "/api/admin", "/%00", "/%ff"])
+@pytest.mark.parametrize(
+    "path", ["/static", "/api", "/api/sessions/a/b", "/api/session/0", "/api/admin", "/%00", "/%ff"]
+)
 def test_an_unknown_path_is_not_found(caller: Caller, path: str) -> None:
     check(caller.http.get(path), 404, "not-found")
 

@@ -10,7 +10,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, Protocol
 from urllib.parse import unquote_to_bytes
 
-from interlock.server.experience.headers import NO_STORE, SECURITY, RawHeaders
+from interlock.server.experience.headers import NO_DOCUMENT, NO_STORE, SECURITY, RawHeaders
 from interlock.server.experience.problems import RequestRefused
 from interlock.server.experience.transport.reader import Request
 
@@ -48,6 +48,7 @@ def header_block(headers: RawHeaders) -> bytes:
 
 
 _SECURITY: Final = header_block(SECURITY)
+_NO_DOCUMENT: Final = header_block([*SECURITY, NO_DOCUMENT])
 _NO_STORE: Final = header_block([NO_STORE])
 
 
@@ -184,7 +185,7 @@ class Exchange:
     def respond_prepared(self, block: bytes) -> None:
         """Send 200 without content, bypassing the application. ``block`` is the :func:`header_block` of its headers."""
         self._remaining = 0
-        self._head = self._head_of(200, block, _NO_STORE)
+        self._head = self._head_of(200, block, _NO_DOCUMENT, _NO_STORE)
         self.started = True
         self._send_body(b"", more=False)
 
@@ -219,17 +220,19 @@ class Exchange:
     def _begin(self, status: int, headers: Any) -> bytes:
         """Return the response's head."""
         block = header_block(headers)
-        no_store = _NO_STORE
+        security, no_store = _NO_DOCUMENT, _NO_STORE
         for name, value in headers:
             if name == b"content-length":
                 self._remaining = int(value)
             elif name == b"cache-control":
                 no_store = b""
-        return self._head_of(status, block, no_store)
+            elif name == b"content-security-policy":
+                security = _SECURITY
+        return self._head_of(status, block, security, no_store)
 
-    def _head_of(self, status: int, block: bytes, no_store: bytes) -> bytes:
+    def _head_of(self, status: int, block: bytes, security: bytes, no_store: bytes) -> bytes:
         framing = self._frame(status)
-        return b"".join((_STATUS_LINES[status], date_line(), block, _SECURITY, no_store, framing, b"\r\n"))
+        return b"".join((_STATUS_LINES[status], date_line(), block, security, no_store, framing, b"\r\n"))
 
     def _frame(self, status: int) -> bytes:
         """Choose how the end of the content is marked (RFC 9112, 6.3), and return the headers for it."""

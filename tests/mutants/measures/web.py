@@ -42,7 +42,7 @@ WEB: Final[tuple[Mutant, ...]] = (
         "An answer that ends the connection, as every one to what is no HTTP does, has none of the headers for browsers.",
         "3.4.1",
         "test_every_response_has_the_security_headers",
-        at("exchange:Exchange._head_of", replace("_SECURITY", "_SECURITY if self._keep_alive else b''")),
+        at("exchange:Exchange._head_of", replace("security", "security if self._keep_alive else b''")),
     ),
     Mutant(
         "An origin is allowed if it begins like one that is.",
@@ -57,7 +57,7 @@ WEB: Final[tuple[Mutant, ...]] = (
         "A WebSocket handshake is refused without the headers for browsers.",
         "3.4.4",
         "test_every_response_has_the_security_headers",
-        at("exchange:Exchange._head_of", replace("_SECURITY", "b'' if self.request.offers_upgrade else _SECURITY")),
+        at("exchange:Exchange._head_of", replace("security", "b'' if self.request.offers_upgrade else security")),
     ),
     Mutant(
         "Browsers tell other sites the whole address that they came from.",
@@ -69,7 +69,7 @@ WEB: Final[tuple[Mutant, ...]] = (
         "The Content-Security-Policy says default-src alone, which framing does not heed.",
         "3.4.6",
         "test_every_response_has_the_security_headers",
-        at("headers:SECURITY", in_text("; frame-ancestors 'none'", "")),
+        at("headers:NO_DOCUMENT", in_text("; frame-ancestors 'none'", "")),
     ),
     Mutant(
         "The exchange of an ID token, added later, forgets to look at the Origin.",
