@@ -15,7 +15,7 @@ author = "The Interlock authors"
 project_copyright = "The Interlock authors, Apache-2.0"
 release = version = installed_version("interlock")
 
-extensions = ["myst_parser", "interlock_docs"]
+extensions = ["myst_parser", "sphinx_copybutton", "interlock_docs"]
 exclude_patterns = ["_build", "_ext"]
 myst_enable_extensions = ["attrs_block", "attrs_inline", "colon_fence", "deflist"]
 myst_heading_anchors = 4
@@ -26,6 +26,9 @@ html_theme = "furo"
 html_title = f"Interlock {release}"
 html_static_path = ["_static"]
 html_css_files = ["interlock.css"]
+html_search_scorer = str(_HERE / "_static" / "scorer.js")
+# Of a console block only what is typed is copied.
+copybutton_exclude = ".linenos, .gp, .go"
 html_show_sourcelink = False
 html_copy_source = False
 html_theme_options: dict[str, Any] = {
