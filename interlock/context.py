@@ -6,18 +6,16 @@ A :class:`Context` does its input and output through a :class:`Host`. The server
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias
 
 import msgspec
 
+from interlock.intents import MAX_PROGRESS_BYTES
 from interlock.machine.errors import RealmInvalid, ResultRefused
 from interlock.strict_json import portable_json
 
 if TYPE_CHECKING:
     from interlock.realm import Intent
-
-MAX_PROGRESS_BYTES: Final = 16 * 1024
-"""The largest JSON of one emitted value."""
 
 OutcomeState: TypeAlias = Literal["succeeded", "failed", "cancelled"]
 

@@ -20,6 +20,7 @@ import msgspec
 
 from interlock.context import Context, encoded
 from interlock.declarations import check_intent_name, check_options, check_realm_name, checked_roles, types_of
+from interlock.intents import MAX_ERROR_CHARACTERS, MAX_RESULT_BYTES, read_parameters
 from interlock.machine.errors import (
     IntentUnknown,
     InterlockError,
@@ -30,16 +31,7 @@ from interlock.machine.errors import (
 )
 from interlock.machine.execution.commands import Effects, OnSessionEnd
 from interlock.schemas import JsonSchema, JsonValue, Misfit
-from interlock.strict_json import canonical_json, portable_json
-
-MAX_PARAMETERS_BYTES: Final = 64 * 1024
-"""The largest JSON of an intent's parameters."""
-
-MAX_RESULT_BYTES: Final = 64 * 1024
-"""The largest JSON of a result."""
-
-MAX_ERROR_CHARACTERS: Final = 1000
-"""How much of an error's text is kept."""
+from interlock.strict_json import canonical_json
 
 P = TypeVar("P", bound=msgspec.Struct)
 PROMISES: Final[dict[Effects, str]] = {
@@ -120,17 +112,13 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         Raises:
             ParametersRefused: it is not JSON, too large, has an unknown field, or a field has a wrong value.
         """
-        if len(raw) > MAX_PARAMETERS_BYTES:
-            raise ParametersRefused("", f"{len(raw)} bytes of JSON; the limit is {MAX_PARAMETERS_BYTES}")
+        given = read_parameters(raw)
         try:
-            given = portable_json(raw)
             if isinstance(self.parameters, JsonSchema):
                 return _fitting(self.parameters, given)
             parameters = msgspec.convert(given, type=self.parameters, str_keys=True)
         except msgspec.ValidationError as error:
             raise ParametersRefused(*_field_and_problem(str(error))) from None
-        except (ValueError, RecursionError):
-            raise ParametersRefused("", "not valid JSON, a name twice, or nested too deeply") from None
         if given.keys() - {*self.parameters.__struct_encode_fields__, self.parameters.__struct_config__.tag_field}:
             raise ParametersRefused("", "contains an unknown field")
         return parameters

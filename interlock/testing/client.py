@@ -11,6 +11,7 @@ from typing import Any, Final, Literal, TypeAlias
 import msgspec
 
 from interlock.context import Context, Invocation, Outcome
+from interlock.intents import canonical_parameters, check_intent_id
 from interlock.machine.errors import IntentReused
 from interlock.machine.execution.commands import execution_id_of
 from interlock.realm import GRACE_MS, Intent, Realm, Realms, error_text
@@ -50,20 +51,26 @@ class RealmClient:
         The same id with the same parameters returns the same run.
 
         Raises:
-            IntentUnknown, ParametersRefused, RoleMissing: as the server's.
+            IntentIdRefused, IntentUnknown, ParametersRefused, RoleMissing: as the server's.
             IntentReused: the id belongs to a run of another intent, or with other parameters.
         """
-        intent = self._realms.intent(name)
-        raw = msgspec.json.encode(parameters, order="sorted")
-        decoded = intent.decode_parameters(raw)
-        intent.ensure_allowed(self.groups)
-        intent_id = intent_id or f"intent-{len(self._runs) + 1}"
+        if intent_id is None:
+            intent_id = f"intent-{len(self._runs) + 1}"
+        check_intent_id(intent_id)
+        return await self.submit_as(intent_id, name, msgspec.json.encode(parameters))
+
+    async def submit_as(self, intent_id: str, name: str, raw: bytes) -> Run:
+        """Submit the intent ``name`` with the JSON ``raw`` under an id that may be one for intents of executions."""
+        canonical = canonical_parameters(raw)
         execution_id = execution_id_of(self.subject, intent_id)
         if (run := self._runs.get(execution_id)) is not None:
-            if (run.intent, run.raw) != (intent, raw):
+            if (run.intent.name, run.parameters) != (name, canonical):
                 raise IntentReused
             return run
-        run = self._runs[execution_id] = Run(self, intent, intent_id, raw)
+        intent = self._realms.intent(name)
+        intent.ensure_allowed(self.groups)
+        decoded = intent.decode_parameters(canonical.encode())
+        run = self._runs[execution_id] = Run(self, intent, intent_id, canonical)
         if intent.store is not None and id(intent.store) not in self._prepared:
             await intent.store.prepare()
             self._prepared.add(id(intent.store))
@@ -88,10 +95,10 @@ class RealmClient:
 class Run:
     """One execution in the test. ``progress`` is what its code has emitted so far, and ``exception`` what it has raised."""
 
-    def __init__(self, client: RealmClient, intent: Intent, intent_id: str, raw: bytes) -> None:
+    def __init__(self, client: RealmClient, intent: Intent, intent_id: str, parameters: str) -> None:
         self.intent = intent
         self.intent_id = intent_id
-        self.raw = raw
+        self.parameters = parameters
         self.execution_id = execution_id_of(client.subject, intent_id)
         self.attempt = 0
         self.progress: list[Any] = []
@@ -211,8 +218,7 @@ class _Host:
 
     async def submit(self, intent_id: str, name: str, parameters: bytes) -> str:
         self._check()
-        run = await self._client.submit(name, msgspec.json.decode(parameters), intent_id=intent_id)
-        return run.execution_id
+        return (await self._client.submit_as(intent_id, name, parameters)).execution_id
 
     async def outcome(self, execution_id: str) -> Outcome:
         return await self._client.by_id(execution_id).outcome()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import get_args
 
+from interlock.intents import MAX_ERROR_CHARACTERS, MAX_RESULT_BYTES
 from interlock.machine.execution.commands import Effects
-from interlock.realm import MAX_ERROR_CHARACTERS, MAX_RESULT_BYTES
 from interlock.server.outgoing.verification import TOLERANCE_S
 from interlock.server.runtime.executions.remote_realms import LONGEST_PAUSE_S, MAX_ANSWER_BYTES
 from tests.docs.pages import DOCS, ROOT, blocks, captioned

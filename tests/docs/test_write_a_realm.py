@@ -14,10 +14,11 @@ from typing import get_args
 
 import pytest
 
-from interlock.context import MAX_PROGRESS_BYTES, Context
+from interlock.context import Context
 from interlock.declarations import MAX_TIMEOUT_S
+from interlock.intents import MAX_PARAMETERS_BYTES, MAX_PROGRESS_BYTES, MAX_RESULT_BYTES
 from interlock.machine.execution.commands import Effects
-from interlock.realm import GRACE_MS, MAX_PARAMETERS_BYTES, MAX_RESULT_BYTES, PROMISES
+from interlock.realm import GRACE_MS, PROMISES
 from interlock.server.settings import Settings
 from interlock.testing.process import RealmServer
 from tests.docs.pages import DOCS, blocks, captioned

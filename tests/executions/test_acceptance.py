@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from interlock.context import Context
+from interlock.intents import canonical_parameters
 from interlock.machine.account.commands import Disable
 from interlock.machine.errors import (
     CredentialRefused,
@@ -28,7 +29,7 @@ from interlock.machine.errors import (
 from interlock.machine.session.commands import Reauthenticate
 from interlock.machine.session.machine import authority_of
 from interlock.server.runtime.door import commands
-from interlock.server.runtime.executions.executions import Cursor, canonical
+from interlock.server.runtime.executions.executions import Cursor
 from tests.support.asynchronous import asynchronous
 from tests.support.runtime import Bench, bench, notes
 
@@ -277,7 +278,7 @@ async def test_a_cancelled_caller_leaves_an_exact_count(tmp_path: Path) -> None:
 
 def test_the_canonical_form_keeps_every_value() -> None:
     given = {"b": [1, 2.5, 10**30, None, True, "é\n"], "a": {"d": {}, "c": []}}
-    text = canonical(json.dumps(given, indent=3).encode())
+    text = canonical_parameters(json.dumps(given, indent=3).encode())
     assert json.loads(text) == given
     assert text == json.dumps(given, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     assert msgspec.json.decode(text) == given

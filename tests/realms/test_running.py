@@ -9,7 +9,14 @@ import msgspec
 import pytest
 
 from interlock import Context, Fence, IntentFailed, Outcome, Realm, testing
-from interlock.machine.errors import IntentReused, IntentUnknown, ParametersRefused, ResultRefused, RoleMissing
+from interlock.machine.errors import (
+    IntentIdRefused,
+    IntentReused,
+    IntentUnknown,
+    ParametersRefused,
+    ResultRefused,
+    RoleMissing,
+)
 from interlock.machine.execution.commands import execution_id_of
 from tests.support.asynchronous import asynchronous
 
@@ -159,6 +166,25 @@ async def test_the_same_id_is_the_same_execution() -> None:
     for name, to in (("numbers.add", 4), ("numbers.fail", 3)):
         with pytest.raises(IntentReused):
             await client.submit(name, {"to": to}, intent_id="mine")
+
+
+@asynchronous
+async def test_a_repeat_is_found_by_the_servers_rule() -> None:
+    client = testing.realm(realm, groups=["readers"])
+    first = await client.submit("numbers.look", {"to": 1}, intent_id="mine")
+    client.groups = frozenset()
+    assert await client.submit("numbers.look", {"to": 1.0}, intent_id="mine") is first
+    with pytest.raises(RoleMissing):
+        await client.submit("numbers.look", {"to": 1}, intent_id="another")
+
+
+@asynchronous
+async def test_ids_are_refused_by_the_servers_rule() -> None:
+    client = testing.realm(realm)
+    for refused in ("", "a/1", "a\n", "\ud800", "a" * 129):
+        with pytest.raises(IntentIdRefused):
+            await client.submit("numbers.add", {}, intent_id=refused)
+    assert (await client.run("numbers.add", {}, intent_id="a" * 128)).state == "succeeded"
 
 
 @asynchronous

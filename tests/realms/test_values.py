@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from msgspec import Meta
 
 from interlock import Context, Realm, testing
+from interlock.intents import MAX_PARAMETERS_BYTES, MAX_RESULT_BYTES
 from interlock.machine.errors import ParametersRefused, ResultRefused
-from interlock.realm import MAX_PARAMETERS_BYTES, MAX_RESULT_BYTES, Intent
+from interlock.realm import Intent
 from tests.support.asynchronous import asynchronous
 
 

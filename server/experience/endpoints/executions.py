@@ -11,6 +11,7 @@ from litestar.params import FromPath, JSONBody, QueryParameter
 from litestar.types import ControllerRouterHandler
 from msgspec import Meta
 
+from interlock.intents import INTENT_ID_PATTERN, MAX_INTENT_ID_CHARACTERS
 from interlock.machine.errors import (
     IntentReused,
     IntentUnknown,
@@ -65,7 +66,11 @@ class IntentRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             ),
             examples=["2f1c3f0e-8d55-4c5c-9b0a-0a3d6c1f9d11"],
             # The runtime checks it, and refuses it with a sentence.
-            extra_json_schema={"minLength": 1, "maxLength": 128, "pattern": r"^[^/\x00-\x1f\x7f-\x9f]+$(?!\n)"},
+            extra_json_schema={
+                "minLength": 1,
+                "maxLength": MAX_INTENT_ID_CHARACTERS,
+                "pattern": rf"^{INTENT_ID_PATTERN}$(?!\n)",
+            },
         ),
     ]
     name: Annotated[

@@ -12,9 +12,9 @@ from litestar.params import FromPath, JSONBody
 from litestar.types import ControllerRouterHandler
 from msgspec import UNSET, Meta, UnsetType
 
+from interlock.intents import MAX_ERROR_CHARACTERS
 from interlock.machine.errors import ExecutionNotFound, OutcomeTooLate, Overloaded, WebhookSignatureInvalid
 from interlock.machine.execution.machine import EXECUTION_MACHINE
-from interlock.realm import MAX_ERROR_CHARACTERS
 from interlock.server.experience.calls import services_of
 from interlock.server.experience.problems import RequestRefused, responses
 from interlock.server.experience.vocabulary import ExecutionId, ExecutionState

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import unicodedata
 from contextlib import suppress
 from typing import Final
 
 import msgspec
 
+from interlock.intents import canonical_parameters, check_intent_id
 from interlock.machine.account.commitments import KEY_BYTES
 from interlock.machine.errors import (
     AuthorityLost,
     ExecutionNotFound,
-    IntentIdRefused,
     IntentReused,
     NestedTooDeep,
     NotAuthenticated,
-    ParametersRefused,
     TransitionRefused,
 )
 from interlock.machine.execution.commands import Accept, execution_id_of
@@ -28,7 +26,7 @@ from interlock.machine.ledger import Receipt
 from interlock.machine.machine import Authority
 from interlock.machine.session.machine import authority_in
 from interlock.machine.session.session import Session, ensure_alive
-from interlock.realm import MAX_PARAMETERS_BYTES, Realms
+from interlock.realm import Realms
 from interlock.server.clock import Clock
 from interlock.server.runtime.accounts.accounts import Accounts
 from interlock.server.runtime.door import Door, commands
@@ -40,14 +38,9 @@ from interlock.server.surface.directory import Cursor, Directory, InstanceFilter
 from interlock.server.surface.executions import ExecutionData, ExecutionStore
 from interlock.server.system.turns import Turns
 from interlock.server.telemetry.model_trace import TraceWriter
-from interlock.strict_json import canonical_json, portable_json
 
 __all__ = ["Accepted", "Cursor", "Execution", "ExecutionData", "Executions"]
 """Includes two types of the surface, which the experience uses but may not import from there."""
-
-_MAX_ID: Final = 128
-_REFUSED_CATEGORIES: Final = frozenset({"Cc", "Cs"})
-"""Unicode's control characters, which can forge lines of logs, and surrogates, which have no UTF-8."""
 
 
 class _Submission(msgspec.Struct, frozen=True):
@@ -134,10 +127,10 @@ class Executions(Door[Execution]):
         if session.subject is None:
             raise NotAuthenticated("an anonymous session can't submit intents")
         if parent is None:
-            _check_intent_id(intent_id)
+            check_intent_id(intent_id)
         execution_id = execution_id_of(session.subject, intent_id)
         asked = _Submission(
-            session.session_id, session.subject, intent_id, name, canonical(parameters), parent, execution_id
+            session.session_id, session.subject, intent_id, name, canonical_parameters(parameters), parent, execution_id
         )
         # A caller that is cancelled does not undo what was handed to the log, so the reservation must last until its answer.
         accepting = asyncio.create_task(self._accept_in_turn(asked, under))
@@ -277,31 +270,3 @@ class Executions(Door[Execution]):
             depth, each = depth + 1, await self.load(each.parent)
         if depth >= self.live.limits.depth:
             raise NestedTooDeep(self.live.limits.depth)
-
-
-def canonical(parameters: bytes) -> str:
-    """Return the JSON ``parameters`` with sorted names and without white space: the form in which repeats are compared.
-
-    Raises:
-        ParametersRefused: they are too large, or not JSON.
-    """
-    if len(parameters) > MAX_PARAMETERS_BYTES:
-        raise ParametersRefused("", f"{len(parameters)} bytes of JSON; the limit is {MAX_PARAMETERS_BYTES}")
-    try:
-        return canonical_json(portable_json(parameters))
-    except (ValueError, RecursionError):
-        raise ParametersRefused("", "not valid JSON, a name twice, or nested too deeply") from None
-
-
-def _check_intent_id(intent_id: str) -> None:
-    """Check the id that a client gave an intent. ``/`` is for the ids of intents that executions submit.
-
-    Raises:
-        IntentIdRefused: it is not 1 to 128 characters without ``/`` and control characters.
-    """
-    if (
-        not 1 <= len(intent_id) <= _MAX_ID
-        or "/" in intent_id
-        or any(unicodedata.category(character) in _REFUSED_CATEGORIES for character in intent_id)
-    ):
-        raise IntentIdRefused(f"an intent's id has 1 to {_MAX_ID} characters, without / and control characters")

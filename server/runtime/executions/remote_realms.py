@@ -12,9 +12,10 @@ import structlog
 
 from interlock.context import Context
 from interlock.declarations import MAX_TIMEOUT_S
+from interlock.intents import MAX_ERROR_CHARACTERS, MAX_RESULT_BYTES
 from interlock.machine.errors import IntentFailed, OutcomeTooLate, RealmInvalid, SettingsError
 from interlock.machine.times import rfc3339
-from interlock.realm import MAX_ERROR_CHARACTERS, MAX_RESULT_BYTES, Handler
+from interlock.realm import Handler
 from interlock.remote import RemoteIntent
 from interlock.schemas import JsonValue
 from interlock.server.clock import Clock, SystemClock
