@@ -6,7 +6,7 @@ import math
 import os
 import re
 from pathlib import Path
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, NamedTuple, TypeVar
 
 import msgspec
 
@@ -17,8 +17,17 @@ from interlock.server.system.transient import Checks
 
 StoredT = TypeVar("StoredT", bound=msgspec.Struct)
 
-_NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,39}\Z")
 _SUFFIX: Final = ".secret"
+
+
+class NameRule(NamedTuple):
+    """What names are allowed, as a pattern, and ``said`` in a message after "a name has"."""
+
+    pattern: str
+    said: str
+
+
+_RULE: Final = NameRule(r"[a-z0-9][a-z0-9-]{0,39}", "1 to 40 of a-z, 0-9 and -, and does not begin with -")
 
 
 class SecretFiles(Generic[StoredT]):
@@ -28,10 +37,13 @@ class SecretFiles(Generic[StoredT]):
     files are still checked.
     """
 
-    def __init__(self, folder: Path, kind: str, stored: type[StoredT], *, called: str = "secret") -> None:
+    def __init__(
+        self, folder: Path, kind: str, stored: type[StoredT], *, called: str = "secret", rule: NameRule = _RULE
+    ) -> None:
         self._folder = folder
         self._called = called
         self._kind = kind
+        self._rule = rule
         self._stored = stored
         self._seen: dict[str, FileStamp] = {}
         self._known: dict[str, StoredT] = {}
@@ -68,8 +80,8 @@ class SecretFiles(Generic[StoredT]):
             SettingsError: the name is taken or invalid, the folder is not one that a server uses, or the file can't be
                 written.
         """
-        if not _NAME.match(name):
-            raise SettingsError("a name has 1 to 40 of a-z, 0-9 and -, and does not begin with -")
+        if not re.fullmatch(self._rule.pattern, name):
+            raise SettingsError(f"a name has {self._rule.said}")
         if name in self.names():
             raise self._taken(name)
         try:

@@ -14,16 +14,16 @@ from msgspec import Meta
 from interlock.machine.events.scopes import ScopeText
 from interlock.machine.secret.commands import Add, added
 from interlock.server.guard.secret_files import SecretFiles
-from interlock.server.outgoing.signatures import new_signing_secret
+from interlock.server.outgoing.signatures import SigningSecret, new_signing_secret
 
 _OVERLAP_MS: Final = 86_400_000
 """How long messages are signed with an old secret, too, after a rotation."""
 
 
-class SigningSecret(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+class SecretUntil(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """A secret that signs messages until ``until_ms``, None for the newest."""
 
-    secret: Annotated[str, Meta(pattern=r"^whsec_[A-Za-z0-9+/]{32,88}={0,2}\Z")]
+    secret: SigningSecret
     until_ms: int | None = None
 
 
@@ -35,7 +35,7 @@ class Webhook(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
 
     url: str
     scopes: tuple[ScopeText, ...]
-    secrets: Annotated[tuple[SigningSecret, ...], Meta(min_length=1)]
+    secrets: Annotated[tuple[SecretUntil, ...], Meta(min_length=1)]
     created_at_ms: int
     enabled_at_ms: int = 0
     replay_at_ms: int = 0
@@ -70,7 +70,7 @@ class WebhookFiles(SecretFiles[Webhook]):
             SettingsError: see :meth:`add`.
         """
         secret = new_signing_secret()
-        self.add(name, Webhook(url, scopes, (SigningSecret(secret),), now_ms))
+        self.add(name, Webhook(url, scopes, (SecretUntil(secret),), now_ms))
         return secret
 
     def rotate(self, name: str, now_ms: int) -> str:
@@ -82,11 +82,11 @@ class WebhookFiles(SecretFiles[Webhook]):
         stored = self.existing(name)
         secret = new_signing_secret()
         former = tuple(
-            SigningSecret(each.secret, now_ms + _OVERLAP_MS if each.until_ms is None else each.until_ms)
+            SecretUntil(each.secret, now_ms + _OVERLAP_MS if each.until_ms is None else each.until_ms)
             for each in stored.secrets
             if each.until_ms is None or now_ms < each.until_ms
         )
-        self.replace(name, msgspec.structs.replace(stored, secrets=(SigningSecret(secret), *former)))
+        self.replace(name, msgspec.structs.replace(stored, secrets=(SecretUntil(secret), *former)))
         return secret
 
     def ask(self, name: str, **when_ms: int) -> None:

@@ -19,8 +19,8 @@ from interlock.machine.secret.machine import SECRET_MACHINE, Secret, why_refused
 from interlock.server.clock import Clock
 from interlock.server.guard.keys.keyring import KeyRing, open_keyring
 from interlock.server.guard.keys.rotation import TokenLifetimes
+from interlock.server.guard.realm_secrets import RealmSecrets
 from interlock.server.guard.secrets import Secrets
-from interlock.server.guard.signing_secrets import SigningSecrets
 from interlock.server.guard.webhook_files import WebhookFiles
 from interlock.server.ids import new_id
 from interlock.server.runtime.door import Door, commands
@@ -164,7 +164,7 @@ async def open_secrets(settings: Settings, clock: Clock, feed: Feed, directory: 
         "client": clients.held,
         "subscriber": subscribers.held,
         "webhook": lambda: webhooks.held(clock.now_ms()),
-        "realm": SigningSecrets(keys, "realm").held,
+        "realm": RealmSecrets(keys).held,
     }
     records = SecretRecords(feed, clock, looks)
     await records.restore(directory)

@@ -6,7 +6,7 @@ from typing import get_args
 
 from interlock.intents import MAX_ERROR_CHARACTERS, MAX_RESULT_BYTES
 from interlock.machine.execution.commands import Effects
-from interlock.server.outgoing.verification import TOLERANCE_S
+from interlock.server.outgoing.signatures import TOLERANCE_S
 from interlock.server.runtime.executions.remote_realms import LONGEST_PAUSE_S, MAX_ANSWER_BYTES
 from tests.docs.pages import DOCS, ROOT, blocks, captioned
 

@@ -12,13 +12,13 @@ OF_OUTGOING: Final[tuple[Mutant, ...]] = (
         "A signed callback that was recorded on its way can be sent again at any time.",
         "Standard Webhooks 1.0.0",
         "test_a_signature_is_good_for_five_minutes",
-        at("verification:verified_id", replace("abs(...) > TOLERANCE_S", "False")),
+        at("signatures:verified_id", replace("abs(...) > TOLERANCE_S", "False")),
     ),
     Mutant(
         "A signature may be as far in the future as its sender likes.",
         "Standard Webhooks 1.0.0",
         "test_a_signature_is_good_for_five_minutes",
-        at("verification:verified_id", replace("abs(now_ms // _MS_PER_S - int(at))", "now_ms // _MS_PER_S - int(at)")),
+        at("signatures:verified_id", replace("abs(now_ms // _MS_PER_S - int(at))", "now_ms // _MS_PER_S - int(at)")),
     ),
     Mutant(
         "A name that resolves into the private network is called.",

@@ -12,7 +12,7 @@ from uuid import uuid4
 import pytest
 
 from interlock.server.clock import SystemClock
-from interlock.server.guard.signing_secrets import SigningSecrets
+from interlock.server.guard.realm_secrets import RealmSecrets
 from interlock.server.outgoing.signatures import new_signing_secret, signed_headers
 from tests.support.asynchronous import asynchronous
 from tests.support.client import Client, logged_in
@@ -70,7 +70,7 @@ async def callback(
         declaration = folder / "billing.toml"
         declaration.write_text(DECLARATION.format(url=realm.url, effects=effects, on_session_end=on_session_end))
         with running_server(folder / "data", realm=declaration, outgoing_networks="127.0.0.0/8,::1") as server:
-            secret = SigningSecrets(server.data / "keys", "realm").add("billing", 1)
+            secret = RealmSecrets(server.data / "keys").create("billing", 1)
             async with await logged_in(server.url) as client:
                 yield Callback(server, realm, client, secret)
     verify(folder / "data")
@@ -107,7 +107,7 @@ async def test_a_result_that_does_not_fit_its_schema_fails_the_execution(tmp_pat
 async def test_a_report_that_is_not_signed_by_its_realm_is_refused(tmp_path: Path) -> None:
     async with callback(tmp_path) as calls:
         execution_id, body = await calls.begun(), {"attempt": 1, "result": {}}
-        other = SigningSecrets(calls.server.data / "keys", "realm").add("shop", 1)
+        other = RealmSecrets(calls.server.data / "keys").create("shop", 1)
         for about in (
             {"secret": new_signing_secret()},
             {"secret": other},
@@ -159,7 +159,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Any:
         DECLARATION.format(url="https://billing.example.org/", effects="once", on_session_end="cancel")
     )
     with running_server(folder / "data", realm=declaration) as server:
-        secret = SigningSecrets(server.data / "keys", "realm").add("billing", 1)
+        secret = RealmSecrets(server.data / "keys").create("billing", 1)
         yield Callback(server, Scripted("", []), Client(server.url), secret)
 
 

@@ -16,10 +16,9 @@ from interlock.realm import Realms
 from interlock.server.clock import SystemClock
 from interlock.server.guard.keys.keyring import open_keyring
 from interlock.server.guard.keys.rotation import TokenLifetimes
-from interlock.server.guard.signing_secrets import SigningSecrets
+from interlock.server.guard.realm_secrets import RealmSecrets
 from interlock.server.outgoing.destinations import Destinations
-from interlock.server.outgoing.signatures import signed_headers
-from interlock.server.outgoing.verification import verified_id
+from interlock.server.outgoing.signatures import signed_headers, verified_id
 from interlock.server.runtime.executions.remote_realms import Failed, RemoteRealms, Succeeded
 from interlock.testing import RealmClient
 from tests.support.asynchronous import on_uvloop
@@ -47,7 +46,7 @@ class Calling(NamedTuple):
     remote: RemoteRealms
     client: RealmClient
     realm: Scripted
-    signing: SigningSecrets
+    signing: RealmSecrets
     secret: str
 
 
@@ -57,8 +56,8 @@ async def calling(
 ) -> AsyncIterator[Calling]:
     clock = SystemClock()
     open_keyring(folder / "keys", clock, TokenLifetimes(1000, 1000))
-    signing = SigningSecrets(folder / "keys", "realm")
-    text = signing.add("billing", clock.now_ms()) if secret else ""
+    signing = RealmSecrets(folder / "keys")
+    text = signing.create("billing", clock.now_ms()) if secret else ""
     remote = RemoteRealms(Destinations(("127.0.0.0/8", "::1")), signing, clock)
     async with scripted(*steps) as realm:
         file = folder / "billing.toml"
@@ -184,7 +183,7 @@ def test_a_realm_that_was_not_reached_is_tried_again_whatever_the_effects(tmp_pa
         async with calling(tmp_path, answer(200, {"result": {}}), effects=effects, secret=False) as calls:
             run = await calls.client.submit("billing.charge", CHARGE)
             await asyncio.sleep(0)
-            secret = calls.signing.add("billing", 1)
+            secret = calls.signing.create("billing", 1)
             assert (await run.outcome()).state == "succeeded"
             (request,) = calls.realm.received
             verified(request, secret)
@@ -289,11 +288,11 @@ async def test_a_callback_is_authenticated_by_the_secrets_of_its_own_realm(tmp_p
         body = b"{}"
         signed = signed_by(calls.secret, body)
         assert calls.remote.authenticate("billing", signed, body) == "exe_1"
-        newer = calls.signing.add("billing", 2)
+        newer = calls.signing.create("billing", 2)
         assert calls.remote.authenticate("billing", signed, body) == "exe_1"
         assert calls.remote.authenticate("billing", signed_by(newer, body), body) == "exe_1"
         calls.signing.retire("billing")
-        other = calls.signing.add("shop", 3)
+        other = calls.signing.create("shop", 3)
         for realm, key in [("billing", calls.secret), ("shop", other), ("billing", other), ("../billing", newer)]:
             with pytest.raises(WebhookSignatureInvalid):
                 calls.remote.authenticate(realm, signed_by(key, body), body)

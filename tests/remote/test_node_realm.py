@@ -13,7 +13,7 @@ from typing import Any
 from uuid import uuid4
 
 from interlock.server.clock import SystemClock
-from interlock.server.guard.signing_secrets import SigningSecrets
+from interlock.server.guard.realm_secrets import RealmSecrets
 from interlock.server.outgoing.signatures import signed_headers
 from tests.support.asynchronous import LIMIT_S, asynchronous
 from tests.support.client import Client, logged_in
@@ -119,7 +119,7 @@ async def test_an_intent_is_done_by_a_realm_in_node(tmp_path: Path) -> None:
         body = {"id": "x", "name": "billing.charge", "parameters": {"cents": 0}}
         wrong = await client.request("POST", "/api/intents", json=body)
         assert (wrong.status_code, wrong.json()["type"]) == (400, "urn:interlock:problem:parameters-refused")
-        (secret,) = SigningSecrets(server.data / "keys", "realm").texts("billing")
+        (secret,) = RealmSecrets(server.data / "keys").texts("billing")
         assert secret.removeprefix("whsec_") not in server.log_path.read_text()
 
 
@@ -184,8 +184,8 @@ async def test_secrets_are_rotated_beside_a_running_server(tmp_path: Path) -> No
         (JAVASCRIPT / "billing.toml").read_text().replace(PAGE_URL, f"http://127.0.0.1:{port.number}")
     )
     with running_server(tmp_path / "data", realm=declaration, outgoing_networks="127.0.0.0/8") as server:
-        secrets = SigningSecrets(server.data / "keys", "realm")
-        old = secrets.add("billing", 1)
+        secrets = RealmSecrets(server.data / "keys")
+        old = secrets.create("billing", 1)
         async with await logged_in(server.url) as client:
 
             async def works(*held: str) -> str:
@@ -196,7 +196,7 @@ async def test_secrets_are_rotated_beside_a_running_server(tmp_path: Path) -> No
                     return str(ended["state"])
 
             assert await works(old) == "succeeded"
-            new = secrets.add("billing", 2)
+            new = secrets.create("billing", 2)
             # The realm still has only the old one, then both, then only the new one.
             assert [await works(*held) for held in ((old,), (new, old), (new,))] == ["succeeded"] * 3
             secrets.retire("billing")
@@ -209,7 +209,7 @@ async def signed_report(
 ) -> tuple[int, str]:
     """Report an outcome as the realm does. Return the status and the problem."""
     body = json.dumps(report).encode()
-    secrets = SigningSecrets(server.data / "keys", "realm").texts("billing")
+    secrets = RealmSecrets(server.data / "keys").texts("billing")
     headers = signed_headers(secrets, execution_id, body, SystemClock().now_ms())
     answer = await client.http.post(f"{server.url}/api/realms/billing/outcomes", content=body, headers=headers)
     return answer.status_code, answer.json().get("type", "")

@@ -8,8 +8,7 @@ import hmac
 import pytest
 
 from interlock.machine.errors import WebhookSignatureInvalid
-from interlock.server.outgoing.signatures import new_signing_secret, signed_headers
-from interlock.server.outgoing.verification import TOLERANCE_S, verified_id
+from interlock.server.outgoing.signatures import TOLERANCE_S, new_signing_secret, signed_headers, verified_id
 
 # The example that implementations of Standard Webhooks share in their tests.
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"

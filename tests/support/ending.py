@@ -14,7 +14,7 @@ from uuid import uuid4
 
 import websockets
 
-from interlock.server.guard.signing_secrets import SigningSecrets
+from interlock.server.guard.realm_secrets import RealmSecrets
 from tests.support.admin import Admin, subject_of
 from tests.support.client import PASSWORD, Client, closed, new_email
 from tests.support.intents import outcome, submitted
@@ -60,7 +60,7 @@ async def with_remote_realm(data: Path, holding: Holding) -> AsyncIterator[tuple
         declaration.write_text(_HOLD.format(url=far.url))
         realms = f"{REALM},{declaration}"
         with running_server(data, realm=realms, outgoing_networks="127.0.0.0/8,::1", **ROOM) as server:
-            SigningSecrets(data / "keys", "realm").add("far", 1)
+            RealmSecrets(data / "keys").create("far", 1)
             yield server, far
 
 

@@ -27,10 +27,10 @@ def add(realm: str, data: Path) -> None:
     the realm, and then retire the old ones.
     """
     from interlock.server.clock import SystemClock
-    from interlock.server.guard.signing_secrets import SigningSecrets
+    from interlock.server.guard.realm_secrets import RealmSecrets
 
     with errors_as_messages():
-        secret = SigningSecrets(data / "keys", "realm").add(realm, SystemClock().now_ms())
+        secret = RealmSecrets(data / "keys").create(realm, SystemClock().now_ms())
     # Alone on standard output, so that it can be piped into a secret store.
     click.echo(secret)
 
@@ -39,13 +39,13 @@ def add(realm: str, data: Path) -> None:
 @data_option
 def list_secrets(data: Path) -> None:
     """List the realms that have secrets, and when each secret was created."""
-    from interlock.server.guard.signing_secrets import SigningSecrets
+    from interlock.server.guard.realm_secrets import RealmSecrets
 
     with errors_as_messages():
-        secrets = SigningSecrets(keys_folder(data), "realm")
+        secrets = RealmSecrets(keys_folder(data))
         table = Table("realm", "created")
-        for name in secrets.names():
-            for each in secrets.of(name):
+        for name, stored in secrets.names().items():
+            for each in stored.secrets:
                 table.add_row(name, rfc3339(each.created_at_ms))
         print_table(table)
 
@@ -55,10 +55,10 @@ def list_secrets(data: Path) -> None:
 @data_option
 def retire(realm: str, data: Path) -> None:
     """Remove all secrets of REALM except the newest."""
-    from interlock.server.guard.signing_secrets import SigningSecrets
+    from interlock.server.guard.realm_secrets import RealmSecrets
 
     with errors_as_messages():
-        retired = SigningSecrets(keys_folder(data), "realm").retire(realm)
+        retired = RealmSecrets(keys_folder(data)).retire(realm)
         Console(stderr=True, highlight=False).print(f"Secrets of [bold]{realm}[/bold] that are retired: {retired}.")
 
 
@@ -67,8 +67,8 @@ def retire(realm: str, data: Path) -> None:
 @data_option
 def remove(realm: str, data: Path) -> None:
     """Remove all secrets of REALM. It is not called any more, and its callbacks are refused."""
-    from interlock.server.guard.signing_secrets import SigningSecrets
+    from interlock.server.guard.realm_secrets import RealmSecrets
 
     with errors_as_messages():
-        SigningSecrets(keys_folder(data), "realm").remove(realm)
+        RealmSecrets(keys_folder(data)).remove(realm)
         Console(stderr=True, highlight=False).print(f"The secrets of [bold]{realm}[/bold] are removed.")

@@ -19,11 +19,10 @@ from interlock.realm import Handler
 from interlock.remote import RemoteIntent
 from interlock.schemas import JsonValue
 from interlock.server.clock import Clock, SystemClock
-from interlock.server.guard.signing_secrets import SigningSecrets
+from interlock.server.guard.realm_secrets import RealmSecrets
 from interlock.server.outgoing.client import Answer, OutgoingClient, Unreachable
 from interlock.server.outgoing.destinations import Destinations, checked_url
-from interlock.server.outgoing.signatures import signed_headers
-from interlock.server.outgoing.verification import verified_id
+from interlock.server.outgoing.signatures import signed_headers, verified_id
 from interlock.server.settings import Settings
 from interlock.strict_json import canonical_json, portable_json
 
@@ -100,7 +99,7 @@ class RemoteRealms:
     ``call`` makes the handlers of their intents, which run like the code of any other realm.
     """
 
-    def __init__(self, destinations: Destinations, signing: SigningSecrets, clock: Clock) -> None:
+    def __init__(self, destinations: Destinations, signing: RealmSecrets, clock: Clock) -> None:
         self._clients: dict[str, OutgoingClient] = {}
         self._destinations = destinations
         self._signing = signing
@@ -116,7 +115,7 @@ class RemoteRealms:
         Raises:
             SettingsError: ``outgoing_networks`` has something else than networks.
         """
-        signing = SigningSecrets(Path(settings.data) / "keys", "realm")
+        signing = RealmSecrets(Path(settings.data) / "keys")
         return cls(Destinations(settings.outgoing_networks), signing, SystemClock())
 
     def call(self, intent: RemoteIntent) -> Handler[JsonValue, Any]:
