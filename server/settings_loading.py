@@ -96,7 +96,8 @@ def check_environment(environment: Mapping[str, str]) -> dict[str, str]:
     Raises:
         SettingsError: a name is misspelt.
     """
-    return own_variables(environment, [*(row.variable for row in setting_rows()), _CONFIG, _TESTS_ONLY_VARIABLE])
+    known = [*(row.variable for row in setting_rows()), _CONFIG, _TESTS_ONLY_VARIABLE, *CLIENT_VARIABLES]
+    return own_variables(environment, known)
 
 
 def _from_file(config: Path) -> dict[str, Any]:
@@ -186,6 +187,9 @@ def _kind(hint: Any) -> type:
 def _description(hint: Any) -> str:
     return next(m.description for m in hint.__metadata__ if isinstance(m, Meta) and m.description)
 
+
+CLIENT_VARIABLES: Final = (f"{PREFIX}URL", f"{PREFIX}ADMIN_TOKEN")
+"""What commands that call a server read: its address, and an administrator's secret."""
 
 _CONFIG: Final = f"{PREFIX}CONFIG"
 _TESTS_ONLY: Final = "cheap_passwords_for_tests"

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
 
 import rich_click as click
 from rich.console import Console
@@ -19,7 +19,7 @@ from interlock.server.system.streams import printable
 EXIT_FAULT: Final = 1
 EXIT_UNUSABLE: Final = 2
 
-_UNLIMITED: Final = 1_000_000
+UNLIMITED: Final = 1_000_000
 
 data_option = click.option(
     "--data",
@@ -49,7 +49,7 @@ def print_table(table: Table) -> None:
     """Print ``table``, as wide as it is if another program reads it."""
     console = Console()
     if not console.is_terminal:
-        console.width = _UNLIMITED
+        console.width = UNLIMITED
     console.print(table)
 
 
@@ -63,15 +63,24 @@ def errors_as_messages(say: Callable[[str], object] = _to_stderr) -> Iterator[No
     try:
         yield
     except InterlockError as error:
-        say(_line(error))
+        say(_line(str(error)))
         sys.exit(EXIT_FAULT if isinstance(error, LedgerFault | InstanceNotFound) else EXIT_UNUSABLE)
+    except BrokenPipeError:
+        # The reader of a pipe has seen enough, as in `… | head`: Click exits without a word.
+        raise
     except OSError as error:
-        say(_line(error))
+        say(_line(str(error)))
         sys.exit(EXIT_UNUSABLE)
 
 
-def _line(error: Exception) -> str:
+def refuse(words: str) -> NoReturn:
+    """Print ``words`` as an error, and exit with 1."""
+    _to_stderr(_line(words))
+    sys.exit(EXIT_FAULT)
+
+
+def _line(words: str) -> str:
     console = Console(stderr=True, highlight=False)
     with console.capture() as said:
-        console.print(f"[bold red]interlock:[/bold red] {escape(printable(str(error)))}", soft_wrap=True)
+        console.print(f"[bold red]interlock:[/bold red] {escape(printable(words))}", soft_wrap=True)
     return said.get()

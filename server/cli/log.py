@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -19,6 +18,7 @@ from interlock.machine.ledger import Record, parse
 from interlock.machine.machines import MACHINES
 from interlock.machine.wire import transition_view
 from interlock.server.cli.errors import data_option, errors_as_messages
+from interlock.server.cli.times import Moment
 
 if TYPE_CHECKING:
     from interlock.server.surface.sqlite.archive import Archive
@@ -58,13 +58,7 @@ class _Time(click.ParamType[tuple[str, int]]):
         text = str(value)
         if text.isascii() and text.isdigit() and len(text) < _DIGITS:
             return "version", int(text)
-        try:
-            moment = datetime.fromisoformat(text)
-        except ValueError:
-            self.fail(f"{text!r} is neither an RFC 3339 time nor a version", param, ctx)
-        if moment.tzinfo is None:
-            self.fail(f"{text!r} has no time zone: append Z or an offset", param, ctx)
-        return "time", round(moment.timestamp() * 1000)
+        return "time", Moment("is neither an RFC 3339 time nor a version").convert(value, param, ctx)
 
 
 @click.command()

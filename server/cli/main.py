@@ -15,7 +15,12 @@ from interlock.server.cli.credentials.realm_secrets import realm_secrets
 from interlock.server.cli.credentials.secrets import admin_token, clients, subscribers
 from interlock.server.cli.credentials.webhooks import webhooks
 from interlock.server.cli.errors import errors_as_messages
+from interlock.server.cli.instances.accounts import accounts
+from interlock.server.cli.instances.executions import executions
+from interlock.server.cli.instances.sessions import sessions
 from interlock.server.cli.keys import keys
+from interlock.server.cli.live.tail import tail
+from interlock.server.cli.live.top import top
 from interlock.server.cli.log import export, replay, transitions, verify
 from interlock.server.cli.model import check, check_trace
 from interlock.server.cli.options import config_option, setting_options
@@ -98,6 +103,11 @@ def diagram(kind: str, name: str) -> None:
 
 
 for _command in (
+    sessions,
+    accounts,
+    executions,
+    tail,
+    top,
     transitions,
     replay,
     verify,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Protocol
 
 import msgspec
@@ -73,6 +73,23 @@ def not_what_was_recorded(account_id: str) -> SurfaceFailed:
         f"what is stored of the owner of account {account_id} is not what its records are about: something other than the"
         " server has changed it. Keep everything as it is, and look at it with `interlock verify`"
     )
+
+
+def checked_emails(accounts: Iterable[Account], found: Iterable[PersonalData]) -> dict[str, str]:
+    """Return the email addresses of those ``accounts`` that have one, by account id. ``found`` is what is stored of them.
+
+    Raises:
+        SurfaceFailed: an address is not the one that the account's records commit to.
+    """
+    recorded = {account.account_id: account.email for account in accounts}
+    emails = {}
+    for data in found:
+        # An address never changes, but the account may have been deleted in the meantime.
+        if recorded[data.account_id] not in {None, data.committed_email}:
+            raise not_what_was_recorded(data.account_id)
+        if data.email is not None:
+            emails[data.account_id] = data.email
+    return emails
 
 
 class AccountStore(Protocol):

@@ -23,7 +23,7 @@ from interlock.server.runtime.accounts.accounts import Accounts
 from interlock.server.runtime.door import Outcome
 from interlock.server.runtime.secret_records import SecretRecords
 from interlock.server.runtime.sessions import Sessions
-from interlock.server.surface.accounts import AccountStore, not_what_was_recorded
+from interlock.server.surface.accounts import AccountStore, checked_emails
 from interlock.server.surface.directory import Cursor, Directory, InstanceFilter
 from interlock.server.surface.log import TransitionLog
 
@@ -88,13 +88,7 @@ class Administration:
         Raises:
             SurfaceFailed: an address is not the one that the account's records commit to.
         """
-        recorded = {account.account_id: account.email for account in accounts}
-        found = await self._store.of_accounts(recorded)
-        for data in found:
-            # An address never changes, but the account may have been deleted in the meantime.
-            if recorded[data.account_id] not in {None, data.committed_email}:
-                raise not_what_was_recorded(data.account_id)
-        return {data.account_id: data.email for data in found if data.email is not None}
+        return checked_emails(accounts, await self._store.of_accounts([each.account_id for each in accounts]))
 
     async def account_of(self, email: str) -> Account | None:
         """Return the account with this normalised email address, or None."""

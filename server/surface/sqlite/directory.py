@@ -26,18 +26,22 @@ class SqliteDirectory:
         self, machine: Machine[InstanceT], wanted: InstanceFilter, before: Cursor | None, limit: int
     ) -> list[InstanceT]:
         """See :meth:`Directory.page`."""
+        return await self._reader.run(lambda connection: read_page(connection, machine, wanted, before, limit))
 
-        def run(connection: Connection) -> list[list[tuple[Any, ...]]]:
-            # One snapshot: an instance that changes state between two searches must be in exactly one of them.
-            connection.execute("BEGIN")
-            try:
-                return [connection.execute(*search).fetchall() for search in searches(machine, wanted, before, limit)]
-            finally:
-                connection.execute("COMMIT")
 
-        _, read = reading(machine)
-        parts = [[read(machine, row) for row in rows] for rows in await self._reader.run(run)]
-        return list(heapq.merge(*parts, key=wanted.cursor_of, reverse=True))[:limit]
+def read_page(
+    connection: Connection, machine: Machine[InstanceT], wanted: InstanceFilter, before: Cursor | None, limit: int
+) -> list[InstanceT]:
+    """Return the page that :meth:`Directory.page` describes."""
+    # One snapshot: an instance that changes state between two searches must be in exactly one of them.
+    connection.execute("BEGIN")
+    try:
+        parts = [connection.execute(*search).fetchall() for search in searches(machine, wanted, before, limit)]
+    finally:
+        connection.execute("COMMIT")
+    _, read = reading(machine)
+    found = ([read(machine, row) for row in rows] for rows in parts)
+    return list(heapq.merge(*found, key=wanted.cursor_of, reverse=True))[:limit]
 
 
 def searches(

@@ -26,7 +26,7 @@ class FileIdentity:
     """The identities of an open database's files in WAL mode, as they are now."""
 
     def __init__(self, database: Path) -> None:
-        self._files = {path: _identity(path) for path in (database, database.with_name(f"{database.name}-wal"))}
+        self._files = {path: identity(path) for path in (database, database.with_name(f"{database.name}-wal"))}
         self._checks = Checks(database)
 
     def check(self) -> None:
@@ -35,15 +35,15 @@ class FileIdentity:
         Raises:
             SurfaceFailed: a file is gone, or another file has its name.
         """
-        for path, identity in self._files.items():
-            if self._look_up(path) != identity:
+        for path, known in self._files.items():
+            if self._look_up(path) != known:
                 raise SurfaceFailed(f"{path} is another file now")
         self._checks.succeeded()
 
     def _look_up(self, path: Path) -> tuple[int, int]:
         while True:
             try:
-                return _identity(path)
+                return identity(path)
             except OSError as error:
                 if not self._checks.excuse(error):
                     raise SurfaceFailed(f"{path} is gone: {error.strerror}") from error
@@ -59,6 +59,11 @@ async def keep_looking(writer: Writer) -> None:
             await writer.submit(lambda _connection: None, reraise)
 
 
-def _identity(path: Path) -> tuple[int, int]:
+def identity(path: Path) -> tuple[int, int]:
+    """Return what tells the file at ``path`` from any other: its device and inode.
+
+    Raises:
+        OSError: there is none, or it can't be looked up.
+    """
     status = path.stat()
     return status.st_dev, status.st_ino

@@ -58,9 +58,7 @@ class SqliteAccounts:
 
     async def of_accounts(self, account_ids: Collection[str]) -> list[PersonalData]:
         """See :meth:`AccountStore.of_accounts`."""
-        places = ", ".join("?" * len(account_ids))
-        query = f"SELECT {PERSONAL_COLUMNS} FROM personal_data WHERE account_id IN ({places})"  # noqa: S608  # placeholders
-        return [_read(row) for row in await self._reader.rows(query, *account_ids)]
+        return await self._reader.run(lambda connection: read_personal_data(connection, account_ids))
 
     def add(self, data: PersonalData) -> Along:
         """See :meth:`AccountStore.add`."""
@@ -118,6 +116,18 @@ class SqliteExchangedTokens:
                 raise CredentialInvalid(_USED)
 
         return run
+
+
+def read_personal_data(connection: Connection, account_ids: Collection[str]) -> list[PersonalData]:
+    """Return what :meth:`AccountStore.of_accounts` describes."""
+    places = ", ".join("?" * len(account_ids))
+    query = f"SELECT {PERSONAL_COLUMNS} FROM personal_data WHERE account_id IN ({places})"  # noqa: S608  # placeholders
+    return [_read(row) for row in connection.execute(query, [*account_ids])]
+
+
+def read_by_email(connection: Connection, email: str) -> PersonalData | None:
+    """Return what :meth:`AccountStore.by_email` describes."""
+    return _BY_EMAIL.find(connection, [email])[0]
 
 
 def personal_data(row: Sequence[Any]) -> PersonalData:

@@ -1,0 +1,1 @@
+"""``interlock tail`` and ``top``: what the server records, as it does."""

@@ -1,0 +1,1 @@
+"""``interlock backup``, ``restore`` and ``doctor``."""
