@@ -70,8 +70,8 @@ def build_app(settings: Settings, realms: Realms | None = None) -> InstrumentedA
         plugins=[structs],
         # The HTTP connection limits bodies before a request reaches the application.
         request_max_body_size=None,
-        openapi_config=openapi_config(),
-        template_config=template_config(),
+        openapi_config=openapi_config(settings.base_path),
+        template_config=template_config(settings.base_path),
         logging_config=None,
         # Set explicitly: Litestar reads both from the environment, and its debugger would stop the server at any refusal.
         debug=False,
@@ -79,5 +79,6 @@ def build_app(settings: Settings, realms: Realms | None = None) -> InstrumentedA
     )
     complete(app.openapi_schema, structs, realms or Realms())
     app.queries = queries_of(app.openapi_schema)
-    app.completion = Completion(settings.origins)
+    app.base_path = settings.base_path
+    app.completion = Completion(settings.origins, settings.base_path)
     return app

@@ -38,7 +38,7 @@ _RARELY: Final = 3500
 async def serve(settings: Settings, *, on_ready: Callable[[str], None]) -> None:
     """Run one server until SIGTERM, SIGINT or SIGHUP stops it.
 
-    ``on_ready`` is called with the base URL once requests are answered.
+    ``on_ready`` is called with the base URL, base path included, once requests are answered.
 
     Raises:
         InterlockError: the server can't start; the message says why.
@@ -69,7 +69,7 @@ async def serve(settings: Settings, *, on_ready: Callable[[str], None]) -> None:
         await _begin(server, listener, "port")
         if not settings.trusted_proxies and not _on_loopback(listener):
             _log.warning("server.exposed", host=settings.host)
-        on_ready(_url(listener))
+        on_ready(_url(listener) + settings.base_path)
         await stopping.wait()
         await drain(server, services, settings.drain_s)
     _log.info("server.stopped")

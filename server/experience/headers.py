@@ -42,19 +42,29 @@ class Completion:
 
     ``origins``: pages of these may read responses (Fetch standard, 3.3). Origins are compared whole; without any, CORS
     headers are never sent. Litestar's CORS sends methods, headers and credentials even to other origins.
+
+    ``base_path``: links to the next page of a list are below it.
     """
 
-    def __init__(self, origins: Sequence[str]) -> None:
+    def __init__(self, origins: Sequence[str], base_path: str) -> None:
         self._origins = frozenset(origin.encode() for origin in origins)
+        self._base_path = base_path.encode()
 
     def complete(self, scope: Any, status: int, headers: RawHeaders) -> RawHeaders:
         """Return ``headers`` of a response with ``status``, with the missing ones added."""
         methods = _methods(scope) if status == _NO_CONTENT and scope["method"] == HttpMethod.OPTIONS else b""
         if methods:
             headers = [*[header for header in headers if header[0] != b"allow"], (b"allow", methods)]
+        if self._base_path:
+            headers = [(name, _below(self._base_path, value) if name == b"link" else value) for name, value in headers]
         if self._origins:
             headers = [*headers, _VARY, *_cross_origin(scope, self._origins, methods)]
         return headers
+
+
+def _below(base_path: bytes, link: bytes) -> bytes:
+    """Return a Link header whose target, an absolute path of a route, is below ``base_path`` (RFC 8288, 3)."""
+    return b"<" + base_path + link.removeprefix(b"<")
 
 
 def receipt_header(receipt: Receipt | None) -> dict[str, str]:

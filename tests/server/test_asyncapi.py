@@ -21,7 +21,7 @@ _TAGS = [str(each.__struct_config__.tag) for each in (*get_args(ClientMessage), 
 
 @pytest.fixture(scope="module")
 def document() -> dict[str, Any]:
-    return asyncapi()
+    return asyncapi("")
 
 
 def test_the_server_answers_the_document(server: ServerProcess, document: dict[str, Any]) -> None:

@@ -79,6 +79,7 @@ WORDS = {
     "oidc_algorithms": "RS256, PS256, ES256 or EdDSA",
     "oidc_accounts": "any or known",
     "connections_policy": "refuse or displace",
+    "base_path": "a path such as /auth, without / at the end",
     "forwarded_header": "x-forwarded-for or forwarded",
     "log_level": "debug, info, warning or error",
 }
@@ -197,6 +198,7 @@ def texts(row: SettingRow) -> list[Any]:
         "metrics_port": "0",
         "trusted_proxies": "::1",
         "realm": "notes:realm",
+        "base_path": "/auth",
     }
     if row.name in good:
         return [good[row.name]]

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import httpx
 import msgspec
@@ -108,18 +109,21 @@ class _Named(httpx.AsyncHTTPTransport):
 
 
 @contextmanager
-def nginx(folder: Path, interlock: str, *foreign: str) -> Iterator[Front]:
-    """Run nginx over the server at ``interlock``; hosts ``foreign`` belong to others, with the application's pages."""
+def nginx(folder: Path, interlock: str, *foreign: str, page: str = "behind-nginx.md") -> Iterator[Front]:
+    """Run nginx over the server at ``interlock``; hosts ``foreign`` belong to others, with the application's pages.
+
+    ``page`` is the how-to page with the configuration.
+    """
     with _echo() as application:
         kept, certificate = KeptPort(), certify(folder, HOST, *foreign)
         port = kept.number
         key = certificate.with_suffix(".key")
         block = _replace(
-            block_of("behind-nginx.md"),
+            block_of(page),
             ("listen 443", f"listen 127.0.0.1:{port}"),
             ("/etc/ssl/app.example.org.pem", str(certificate)),
             ("/etc/ssl/app.example.org.key", str(key)),
-            ("127.0.0.1:8700", interlock.removeprefix("http://")),
+            ("127.0.0.1:8700", urlsplit(interlock).netloc),
             ("127.0.0.1:3000", application.removeprefix("http://")),
         )
         theirs = "\n".join(
@@ -158,7 +162,7 @@ def caddy(folder: Path, interlock: str) -> Iterator[Front]:
                     f"\ttls {certificate} {certificate.with_suffix('.key')}"
                 ),
             ),
-            ("127.0.0.1:8700", interlock.removeprefix("http://")),
+            ("127.0.0.1:8700", urlsplit(interlock).netloc),
             ("127.0.0.1:3000", application.removeprefix("http://")),
         )
         configuration = folder / "Caddyfile"

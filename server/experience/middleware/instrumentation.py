@@ -24,6 +24,7 @@ _log = structlog.get_logger("interlock.http")
 
 REQUEST_ID_HEADER: Final = b"x-request-id"
 NO_ROUTE: Final = "none"
+_NO_PATH: Final = "/%2F"
 _GOOD_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
 _SWITCHING_PROTOCOLS: Final = 101
 _TOLD_TO_WAIT: Final = frozenset({429, 503})
@@ -45,12 +46,15 @@ class InstrumentedApp(Litestar):
     queries: Queries
     """The query parameters of each call."""
 
+    base_path: str
+    """The setting of this name: routes are below it."""
+
     def fast_path(self, scope: Any) -> bytes | None:
         """Fast path: answer forward-auth from memory, without a task, a span or a line in the access log.
 
         Return None if the application must answer.
         """
-        if scope["path"] != FORWARD_AUTH:
+        if scope["path"] != self.base_path + FORWARD_AUTH:
             return None
         services = self.services
         began_ns = time.monotonic_ns()
@@ -65,6 +69,7 @@ class InstrumentedApp(Litestar):
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """The ASGI entry point."""
         services = self.services
+        scope["path"] = _path_below(self.base_path, scope["path"])
         request_id = _request_id(services, scope)
         method = scope["method"]
         if method == "HEAD":
@@ -106,6 +111,15 @@ class InstrumentedApp(Litestar):
         finally:
             if span is not None:
                 span.leave()
+
+
+def _path_below(base_path: str, path: str) -> str:
+    """Return ``path`` as the routes know it, without ``base_path``; a path without a route if it is not below that."""
+    if not base_path:
+        return path
+    if path == base_path:
+        return "/"
+    return path.removeprefix(base_path) if path.startswith(f"{base_path}/") else _NO_PATH
 
 
 def _request_id(services: Services, scope: Any) -> str:

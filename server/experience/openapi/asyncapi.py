@@ -49,17 +49,17 @@ _ANSWERS: Final[dict[type[msgspec.Struct], tuple[type[msgspec.Struct], ...]]] = 
 class AsyncApiPlugin(OpenAPIRenderPlugin):
     """Answers ``/schema/asyncapi.json``, beside the OpenAPI document."""
 
-    def __init__(self) -> None:
+    def __init__(self, base_path: str) -> None:
         super().__init__(path="/asyncapi.json", media_type=MEDIA_TYPE)  # type: ignore[arg-type]  # it takes any text
-        self._content = msgspec.json.encode(asyncapi())
+        self._content = msgspec.json.encode(asyncapi(base_path))
 
     def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:  # noqa: ARG002  # the interface
         """Return the document as JSON."""
         return self._content
 
 
-def asyncapi() -> dict[str, Any]:
-    """Return the document, in version 3.0 of the format. The application that it describes is the server."""
+def asyncapi(base_path: str) -> dict[str, Any]:
+    """Return the document, in version 3.0 of the format. It describes the server, whose paths are below ``base_path``."""
     from_client, from_server = get_args(ClientMessage), get_args(ServerMessage)
     return {
         "asyncapi": "3.0.0",
@@ -75,7 +75,7 @@ def asyncapi() -> dict[str, Any]:
         "defaultContentType": "application/json",
         "channels": {
             _CHANNEL: {
-                "address": "/api/connect",
+                "address": f"{base_path}/api/connect",
                 "title": "The connection",
                 "messages": {
                     _tag(each): {"$ref": f"#/components/messages/{_tag(each)}"} for each in (*from_client, *from_server)

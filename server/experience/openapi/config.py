@@ -8,7 +8,7 @@ from typing import Any
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin, YamlRenderPlugin
-from litestar.openapi.spec import Components, License, SecurityScheme, Tag
+from litestar.openapi.spec import Components, License, SecurityScheme, Server, Tag
 
 from interlock.server.experience.credentials import COOKIE_NAME
 from interlock.server.experience.openapi.asyncapi import AsyncApiPlugin
@@ -20,8 +20,8 @@ def _operation_id(handler: HTTPRouteHandler, _method: Any, _path: Any) -> str:
     return first + "".join(map(str.capitalize, others))
 
 
-def openapi_config() -> OpenAPIConfig:
-    """Return title, tags and credentials."""
+def openapi_config(base_path: str) -> OpenAPIConfig:
+    """Return title, tags and credentials. The paths of the document are below ``base_path``."""
     return OpenAPIConfig(
         title="Interlock",
         version=version("interlock"),
@@ -33,10 +33,11 @@ def openapi_config() -> OpenAPIConfig:
             "The live connection is `WS /api/connect` (subprotocol `interlock.v1`), which `/schema/asyncapi.json` describes."
         ),
         license=License(name="Apache-2.0", identifier="Apache-2.0"),
+        servers=[Server(url=base_path or "/")],
         path="/schema",
         use_handler_docstrings=True,
         operation_id_creator=_operation_id,
-        render_plugins=[JsonRenderPlugin(path=["/", "/openapi.json"]), YamlRenderPlugin(), AsyncApiPlugin()],
+        render_plugins=[JsonRenderPlugin(path=["/", "/openapi.json"]), YamlRenderPlugin(), AsyncApiPlugin(base_path)],
         tags=[
             Tag(name="session", description="The caller's own session."),
             Tag(name="auth", description="Accounts and tokens."),

@@ -28,8 +28,11 @@ _HEADERS: Final = {
 _TEMPLATES: Final = Path(__file__).parent / "templates"
 
 
-def template_config() -> TemplateConfig[JinjaTemplateEngine]:
-    """Return the engine of the pages: text is escaped, and a name that is not given is an error."""
+def template_config(base_path: str) -> TemplateConfig[JinjaTemplateEngine]:
+    """Return the engine of the pages: text is escaped, and a name that is not given is an error.
+
+    Each template has ``base``, the path that begins every link to this server.
+    """
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=select_autoescape(),
@@ -37,6 +40,7 @@ def template_config() -> TemplateConfig[JinjaTemplateEngine]:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.globals["base"] = base_path
     return TemplateConfig(instance=JinjaTemplateEngine.from_environment(environment))
 
 

@@ -1,0 +1,40 @@
+"""Settings of the place where a server runs: what it listens on, what stands in front of it, and which pages use it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from interlock.server.settings.types import BasePath, Origin, doc, wanted
+
+
+class DeploymentSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Where clients find the server, and through what."""
+
+    host: Annotated[str, Meta(min_length=1), doc("Address to listen on; 0.0.0.0 or :: for all.")] = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65535), doc("Port to listen on; 0 chooses a free one.")] = 8700
+    base_path: Annotated[
+        BasePath,
+        doc(
+            "Path below which the server answers, such as /auth; a proxy passes paths on unchanged. Empty: at the root of its"
+            " host."
+        ),
+    ] = ""
+    origins: Annotated[
+        tuple[Origin, ...],
+        doc(
+            "Browser origins, besides the server's own, whose pages may open WebSockets, post, and read responses (CORS);"
+            " comma-separated."
+        ),
+    ] = ()
+    trusted_proxies: Annotated[
+        tuple[str, ...],
+        doc("Proxies (addresses or networks) whose header is trusted for the client's address; comma-separated."),
+    ] = ()
+    forwarded_header: Annotated[
+        str,
+        wanted("x-forwarded-for or forwarded", "^(x-forwarded-for|forwarded)$"),
+        doc("That header: x-forwarded-for or forwarded. The other one is not read."),
+    ] = "x-forwarded-for"
