@@ -14,6 +14,7 @@ from interlock.server.guard.admins import Admins
 from interlock.server.guard.keys.keyset import Keys
 from interlock.server.guard.oidc.id_tokens import IdTokens
 from interlock.server.guard.secrets import Secrets
+from interlock.server.guard.session_devices import SessionDevices
 from interlock.server.guard.subscribers import Subscribers
 from interlock.server.guard.throttling.addresses import Addresses
 from interlock.server.guard.throttling.devices import Devices
@@ -60,6 +61,7 @@ class Services(msgspec.Struct):
     clock: Clock
     sessions: Sessions
     account_sessions: AccountSessions
+    session_devices: SessionDevices
     connections: Connections
     connection_limits: ConnectionLimits
     authenticator: Authenticator

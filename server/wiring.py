@@ -29,6 +29,7 @@ from interlock.server.guard.keys.keyset import Keys
 from interlock.server.guard.oidc.id_tokens import IdTokens
 from interlock.server.guard.passwords.blocklist import Blocklist
 from interlock.server.guard.passwords.hashing import Passwords
+from interlock.server.guard.session_devices import SessionDevices
 from interlock.server.guard.subscribers import Subscribers
 from interlock.server.guard.throttling.addresses import Addresses
 from interlock.server.guard.throttling.devices import Devices
@@ -84,6 +85,7 @@ class _Core(msgspec.Struct):
     sessions: Sessions
     accounts: Accounts
     account_sessions: AccountSessions
+    devices: SessionDevices
     connections: Connections
     tail: Tail
     remote_realms: RemoteRealms
@@ -116,8 +118,14 @@ async def open_services(settings: Settings, realms: Realms | None = None) -> Asy
         position = surface.last().position
         feed = Feed(surface.log)
         secrets = await open_secrets(settings, clock, feed, surface.directory)
+        devices = SessionDevices(surface.devices, clock, round(settings.device_history_s * 1000))
         sessions = Sessions(
-            feed, clock, policy=settings.policy, cache_limit=settings.session_cache_size, trace=storage.trace
+            feed,
+            clock,
+            policy=settings.policy,
+            cache_limit=settings.session_cache_size,
+            trace=storage.trace,
+            devices=devices,
         )
         accounts = Accounts(feed, clock, surface.accounts, cache_limit=settings.session_cache_size)
         executions, runner = _executions(settings, storage, (feed, clock, sessions, accounts), realms)
@@ -153,6 +161,7 @@ async def open_services(settings: Settings, realms: Realms | None = None) -> Asy
             sessions,
             accounts,
             account_sessions,
+            devices,
             connections,
             tail,
             remote,
@@ -168,6 +177,7 @@ async def open_services(settings: Settings, realms: Realms | None = None) -> Asy
             "host": host.run,
             "executions": runner.run,
             "webhooks": services.webhooks.run,
+            "devices": devices.run,
         }
         for name, work in works.items():
             await stack.enter_async_context(supervisor.running(name, work))
@@ -299,6 +309,7 @@ def _assemble(settings: Settings, storage: Storage, core: _Core, stack: AsyncExi
         clock=clock,
         sessions=sessions,
         account_sessions=core.account_sessions,
+        session_devices=core.devices,
         connections=connections,
         connection_limits=ConnectionLimits(sessions, authenticator, connections, clock, settings),
         authenticator=authenticator,

@@ -15,9 +15,18 @@ from msgspec import UNSET
 
 from interlock.machine.ledger import Receipt
 from interlock.server.experience.admission import address_of
-from interlock.server.experience.credentials import COOKIE_NAME, DEVICE_COOKIE, bearer_or_refusal, cookie, from_browser
+from interlock.server.experience.credentials import (
+    COOKIE_NAME,
+    DEVICE_COOKIE,
+    bearer_or_refusal,
+    cookie,
+    from_browser,
+    header,
+)
 from interlock.server.experience.headers import receipt_header
 from interlock.server.experience.responses import TokenResponse
+from interlock.server.experience.user_agents import device_name
+from interlock.server.guard.session_devices import Device
 from interlock.server.guard.throttling.devices import LIFE_S
 from interlock.server.runtime.browser_sessions import Continuation, Presented
 from interlock.server.services import Services
@@ -33,7 +42,7 @@ _REMOVED_AT_ONCE: Final = 12
 
 
 def presented(services: Services, scope: Any) -> Presented:
-    """Read the credentials and the markers of a request."""
+    """Read the credentials, the markers and the device of a request."""
     address = address_of(scope)
     return Presented(
         by_page=from_browser(scope),
@@ -41,6 +50,7 @@ def presented(services: Services, scope: Any) -> Presented:
         kept=cookie(scope),
         markers=_markers(services, scope),
         address=address if services.addresses.counts(address) else None,
+        device=Device(device_name(header(scope, b"user-agent") or ""), address),
     )
 
 

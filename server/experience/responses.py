@@ -12,10 +12,13 @@ from msgspec import UNSET, Meta, Raw, UnsetType
 from interlock.machine.execution.execution import Execution
 from interlock.machine.execution.machine import EXECUTION_MACHINE
 from interlock.machine.ledger import Receipt
+from interlock.machine.session.session import Session
+from interlock.machine.session.view import session_view
 from interlock.machine.times import rfc3339
 from interlock.server.experience.headers import receipt_header
 from interlock.server.experience.vocabulary import (
     AccountId,
+    EndReason,
     ExecutionId,
     ExecutionReason,
     ExecutionState,
@@ -27,6 +30,7 @@ from interlock.server.experience.vocabulary import (
     Time,
     Version,
 )
+from interlock.server.guard.session_devices import SessionDevice
 from interlock.server.runtime.executions.executions import ExecutionData
 
 _KEYS: Final = [
@@ -75,6 +79,29 @@ class AccountView(msgspec.Struct, frozen=True):
     email: Annotated[str, Meta(examples=["ada@example.org"])] | None
     groups: Annotated[list[str], Meta(examples=[["staff"]])]
     created_at: Time
+
+
+class DeviceView(msgspec.Struct, frozen=True):
+    """The client of a session's last login or refresh. ``name`` is what its User-Agent says; nothing proves it."""
+
+    name: Annotated[str, Meta(examples=["Firefox on Linux"])]
+    address: Annotated[str, Meta(examples=["203.0.113.7"])]
+    seen_at: Time
+
+
+class ListedSessionView(msgspec.Struct, frozen=True):
+    """A session in its owner's list. ``device`` is null for an anonymous session, and once its time is over."""
+
+    session_id: SessionId
+    state: SessionState
+    version: Version
+    subject: AccountId | None
+    connections: Annotated[int, Meta(examples=[0])]
+    created_at: Time
+    idle_expires_at: Time
+    expires_at: Time
+    reason: EndReason | None
+    device: DeviceView | None
 
 
 class TicketResponse(msgspec.Struct, frozen=True):
@@ -146,6 +173,16 @@ def ended_response(receipts: Sequence[Receipt]) -> Response[EndedResponse]:
     """Respond with the number of ``receipts``, one for each session that ended, and the last of them."""
     last = max(receipts, default=None)
     return Response(EndedResponse(len(receipts), last or UNSET), status_code=200, headers=receipt_header(last))
+
+
+def device_view(seen: SessionDevice | None) -> DeviceView | None:
+    """Return ``seen`` as the session's owner and administrators see it."""
+    return None if seen is None else DeviceView(seen.device.name, seen.device.address, rfc3339(seen.seen_at_ms))
+
+
+def listed_session(session: Session, seen: SessionDevice | None) -> ListedSessionView:
+    """Return ``session`` (at version 1 or later), with its device, as its owner sees it in a list."""
+    return ListedSessionView(**msgspec.structs.asdict(session_view(session)), device=device_view(seen))
 
 
 def execution_view(execution: Execution) -> ExecutionView:

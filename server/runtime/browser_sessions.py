@@ -30,6 +30,7 @@ from interlock.machine.ledger import Receipt
 from interlock.machine.session.machine import authority_of, ensure_usable
 from interlock.machine.session.session import Session, ensure_alive
 from interlock.server.clock import Clock
+from interlock.server.guard.session_devices import Device
 from interlock.server.guard.throttling.limits import Kind, RateLimits
 from interlock.server.guard.tokens import Tokens
 from interlock.server.runtime.accounts.logins import Login
@@ -48,6 +49,7 @@ class Presented(msgspec.Struct, frozen=True):
     ``by_page``: a browser's page makes the call; a program may have several sessions. ``access_token``: the token, or the
     refusal if there is none. ``kept``: the refresh token that the browser keeps. ``markers``: the session of each valid
     marker, and the epoch at which the browser was given it. ``address``: the client's; None if it is exempt from limits.
+    ``device``: the client, to be stored with a session of an account.
     """
 
     by_page: bool
@@ -55,6 +57,7 @@ class Presented(msgspec.Struct, frozen=True):
     kept: str | None
     markers: dict[str, int]
     address: str | None
+    device: Device | None = None
 
 
 class Continuation(msgspec.Struct, frozen=True):
@@ -123,11 +126,11 @@ class BrowserSessions:
 
         async def choose() -> Outcome[Session]:
             with suppress(CredentialRefused, SessionNotFound):
-                return await login.record(await self._by_access_token(presented, ensure_usable))
+                return await login.record(await self._by_access_token(presented, ensure_usable), presented.device)
             for session in await self._held(presented, login.subject) if presented.by_page else ():
                 with suppress(CredentialRefused, SessionNotFound, TransitionRefused):
-                    return await login.record(session)
-            return await login.record(None)
+                    return await login.record(session, presented.device)
+            return await login.record(None, presented.device)
 
         return await self._settle(presented, choose)
 
@@ -252,6 +255,7 @@ class BrowserSessions:
                 rotation,
                 session.subject or "anonymous",
                 under=authority_of(session).rests_on,
+                device=None if session.subject is None else presented.device,
             )
 
     async def _held(self, presented: Presented, subject: str) -> list[Session]:

@@ -22,6 +22,7 @@ from interlock.machine.session.commands import (
 from interlock.machine.session.machine import SESSION_MACHINE, authority_of
 from interlock.machine.session.session import Session, ensure_alive, touch_due
 from interlock.server.clock import Clock
+from interlock.server.guard.session_devices import Device, SessionDevices
 from interlock.server.ids import new_session_id
 from interlock.server.runtime.door import Change, Door, Outcome, commands
 from interlock.server.runtime.feed import Feed
@@ -31,13 +32,21 @@ from interlock.server.telemetry.model_trace import TraceWriter
 
 
 class Sessions(Door[Session]):
-    """All sessions. ``policy`` contains the limits of new ones."""
+    """All sessions. ``policy`` contains the limits of new ones. ``devices`` stores what logs in; None: nothing does."""
 
-    def __init__(
-        self, feed: Feed, clock: Clock, *, policy: Policy, cache_limit: int, trace: TraceWriter | None = None
+    def __init__(  # each by name
+        self,
+        feed: Feed,
+        clock: Clock,
+        *,
+        policy: Policy,
+        cache_limit: int,
+        trace: TraceWriter | None = None,
+        devices: SessionDevices | None = None,
     ) -> None:
         super().__init__(SESSION_MACHINE, feed, clock, cache_limit=cache_limit, trace=trace)
         self._policy = policy
+        self._devices = devices
         self._touching: set[str] = set()
         # Session id → epoch, for sessions whose newest tokens were used for something that is not recorded.
         self._used: dict[str, int] = {}
@@ -49,21 +58,33 @@ class Sessions(Door[Session]):
         under: Authority | None = None,
         along: Along | None = None,
         joined: Change[Any] | None = None,
+        device: Device | None = None,
     ) -> Outcome[Session]:
-        """Create a session under the server's policy and submit ``more`` to it, in one durable batch."""
+        """Create a session under the server's policy and submit ``more`` to it, in one durable batch.
+
+        ``device``: of the client, if ``actor`` is its account.
+        """
         asked = commands(actor, Create(self._policy), *more)
         session_id = new_session_id(self._clock.now_ms())
+        along = self._with_device(session_id, actor, device, along)
         return await self.submit(session_id, *asked, under=under, along=along, joined=joined)
 
-    async def refresh(
-        self, session_id: str, epoch: int, rotation: int, actor: str, *, under: Authority | None = None
+    async def refresh(  # what a refresh is of, and two options by name
+        self,
+        session_id: str,
+        epoch: int,
+        rotation: int,
+        actor: str,
+        *,
+        under: Authority | None = None,
+        device: Device | None = None,
     ) -> Outcome[Session]:
         """Exchange the refresh token of ``epoch`` and ``rotation``, whose MAC the guard has checked.
 
         A token that a single browser or program may still hold is exchanged: the newest one, one whose response was lost, or
         one exchanged within the grace. Every exchange returns a new token and makes a record. For any other token two parties
         hold copies, so the session is revoked (RFC 9700, 4.14.2).
-        ``under`` is the account's authority; a guard compares the session's epoch.
+        ``under`` is the account's authority; a guard compares the session's epoch. ``device``: as for :meth:`begin`.
 
         Raises:
             TokenExpired: ``under`` is no longer valid.
@@ -71,7 +92,9 @@ class Sessions(Door[Session]):
             CredentialInvalid: the token is of an epoch before the session's last login.
         """
         try:
-            return await self.submit(session_id, *commands(actor, Refresh(epoch, rotation)), under=under)
+            asked = commands(actor, Refresh(epoch, rotation))
+            along = self._with_device(session_id, actor, device)
+            return await self.submit(session_id, *asked, under=under, along=along)
         except TransitionRefused:
             session = await self.load(session_id)
             ensure_alive(session, self._clock.now_ms())
@@ -115,10 +138,11 @@ class Sessions(Door[Session]):
         under: Authority | None = None,
         along: Along | None = None,
         joined: Change[Any] | None = None,
+        device: Device | None = None,
     ) -> Outcome[Session]:
         """Record ``login``: upgrade ``session``, or create one that belongs to the subject from its first moment.
 
-        ``under``, ``along``, ``joined``: as for :meth:`submit`.
+        ``under``, ``along``, ``joined``: as for :meth:`submit`. ``device``: the client's.
 
         Raises:
             SessionEnded: the session has ended since the caller read it.
@@ -127,7 +151,8 @@ class Sessions(Door[Session]):
         """
         subject = login.subject
         if session is None:
-            return await self.begin(subject, login, under=under, along=along, joined=joined)
+            return await self.begin(subject, login, under=under, along=along, joined=joined, device=device)
+        along = self._with_device(session.session_id, subject, device, along)
         if session.subject is None:
             with suppress(TransitionRefused):
                 asked = commands(subject, login)
@@ -150,6 +175,20 @@ class Sessions(Door[Session]):
         with suppress(TransitionRefused):
             return (await self.submit(session.session_id, *commands(actor, Revoke(reason)), under=under)).receipt
         return None
+
+    def _with_device(
+        self, session_id: str, subject: str, device: Device | None, along: Along | None = None
+    ) -> Along | None:
+        """Return what stores ``device`` and does ``along`` in one transaction, None for nothing."""
+        seen = None if self._devices is None else self._devices.seen(session_id, subject, device)
+        if seen is None or along is None:
+            return seen or along
+
+        def both(connection: Any) -> None:
+            along(connection)
+            seen(connection)
+
+        return both
 
     async def _submit_alive(
         self,

@@ -67,6 +67,15 @@ class Settings(DeploymentSettings, frozen=True, forbid_unknown_fields=True, kw_o
     ] = 10.0
     ticket_s: Annotated[Seconds, doc("Lifetime of a WebSocket ticket.")] = 30.0
 
+    device_history_s: Annotated[
+        float,
+        Meta(ge=0, le=10 * 366 * 86_400),
+        doc(
+            "How long the device and address of a session are kept after its last login or refresh, for its owner and"
+            " administrators; 0 keeps none."
+        ),
+    ] = 604_800.0
+
     oidc_issuer: Annotated[
         str, doc("`iss` of the OpenID Connect provider whose ID tokens are accepted, an https URL; empty: none.")
     ] = ""

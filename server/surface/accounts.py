@@ -128,7 +128,7 @@ class AccountStore(Protocol):
         ...
 
     def erase(self, account_id: str) -> Along:
-        """Erase the account's personal data and the data of its executions, with all keys, in the transaction of a step."""
+        """Erase the data of the account, its sessions and its executions, with all keys, in the transaction of a step."""
         ...
 
     async def superseded_sessions(self) -> list[str]:

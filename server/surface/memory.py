@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -26,6 +26,7 @@ from interlock.machine.execution.machine import EXECUTION_MACHINE
 from interlock.machine.ledger import GENESIS, Record, chain
 from interlock.machine.machine import Authority, InstanceT, Keys, Machine, Machines
 from interlock.machine.machines import MACHINES
+from interlock.server.surface.devices import SessionDevice
 from interlock.server.surface.directory import Cursor, InstanceFilter
 from interlock.server.surface.executions import ExecutionData, data_differs
 from interlock.server.surface.log import Along, Followed, Follower, Step, of_others
@@ -300,6 +301,30 @@ class MemoryExecutions:
             self._data[execution_id] = msgspec.structs.replace(data, result=result, error=error)
 
         return run
+
+
+class MemoryDevices:
+    """:class:`interlock.server.surface.devices.DeviceStore` in memory."""
+
+    def __init__(self) -> None:
+        self._devices: dict[str, SessionDevice] = {}
+
+    def put(self, seen: SessionDevice) -> Along:
+        """See :meth:`interlock.server.surface.devices.DeviceStore.put`."""
+        return lambda _: self._devices.update({seen.session_id: seen})
+
+    async def of_sessions(self, session_ids: Collection[str]) -> dict[str, SessionDevice]:
+        """See :meth:`interlock.server.surface.devices.DeviceStore.of_sessions`."""
+        return {each: self._devices[each] for each in session_ids if each in self._devices}
+
+    async def erase(self, seen_before_ms: int, keep: int, limit: int) -> int:
+        """See :meth:`interlock.server.surface.devices.DeviceStore.erase`."""
+        oldest = sorted(self._devices.values(), key=lambda each: each.seen_at_ms)
+        due = max(sum(each.seen_at_ms < seen_before_ms for each in oldest), len(oldest) - keep)
+        erased = oldest[: min(limit, due)] if due > 0 else []
+        for each in erased:
+            del self._devices[each.session_id]
+        return len(erased)
 
 
 class MemoryDirectory:

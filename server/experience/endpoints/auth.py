@@ -227,17 +227,22 @@ async def change_password(request: Request[Any, Any, Any], data: JSONBody[Passwo
     if session.subject is None:
         raise NotAuthenticated("an anonymous session has no password")
     admit_account(services, request.scope, "password", session.subject)
+    shown = cookies.presented(services, request.scope)
     try:
         count = services.limits.wrong_passwords(session.session_id)
         outcome, owner = await services.logins.change_password(
-            session, data.current_password, data.new_password, limit_key_of(request.scope), count
+            session,
+            data.current_password,
+            data.new_password,
+            limit_key_of(request.scope),
+            count,
+            device=shown.device,
         )
     except PasswordWrong:
         _log.warning("password.wrong", subject=session.subject)
         raise
     services.login_limits.remember(owner, address_of(request.scope))
     receipt = max(filter(None, [outcome.receipt, *await services.logins.end_others(owner)]))
-    shown = cookies.presented(services, request.scope)
     answer = cookies.token_response(services, shown, await services.browser_sessions.keep(shown, outcome), receipt)
     if shown.by_page:
         # The browser's current one belongs to the old password, and is invalid now.

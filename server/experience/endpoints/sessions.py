@@ -41,7 +41,14 @@ from interlock.server.experience.credentials import authenticate_caller, caller
 from interlock.server.experience.headers import RECEIPT_HEADER, receipt_header
 from interlock.server.experience.openapi.headers import may_send
 from interlock.server.experience.problems import RequestRefused, responses
-from interlock.server.experience.responses import EndedResponse, TicketResponse, TokenResponse, ended_response
+from interlock.server.experience.responses import (
+    EndedResponse,
+    ListedSessionView,
+    TicketResponse,
+    TokenResponse,
+    ended_response,
+    listed_session,
+)
 from interlock.server.runtime.accounts.administration import Cursor
 from interlock.server.services import Services
 
@@ -144,17 +151,24 @@ async def create_ticket(
 )
 async def list_sessions(
     request: Request[Any, Any, Any], after: After = None, limit: Limit = _MAX_PAGE
-) -> Response[list[SessionView]]:
-    """List the live sessions of the caller's account, newest first; for an anonymous session, only itself.
+) -> Response[list[ListedSessionView]]:
+    """List the live sessions of the caller's account, newest first, with their devices; for an anonymous session, only itself.
 
     If more may follow, there is a ``Link: rel="next"`` header (RFC 8288).
     """
     services = services_of(request)
     own = await caller(services, request.scope)
     if own.subject is None:
-        return Response([session_view(own)])
+        return Response([listed_session(own, None)])
     found = await services.account_sessions.page(own.subject, parse_cursor(after), limit)
-    return page("/api/sessions", found, limit, session_view, lambda last: {"after": format_cursor(Cursor.of(last))})
+    devices = await services.session_devices.of_sessions([each.session_id for each in found])
+    return page(
+        "/api/sessions",
+        found,
+        limit,
+        lambda each: listed_session(each, devices.get(each.session_id)),
+        lambda last: {"after": format_cursor(Cursor.of(last))},
+    )
 
 
 @delete(

@@ -29,6 +29,7 @@ from interlock.server.guard.emails import normalise_email
 from interlock.server.guard.oidc.id_tokens import VerifiedIdentity
 from interlock.server.guard.passwords.hash_queue import Count, Requester
 from interlock.server.guard.passwords.hashing import Passwords, uncounted
+from interlock.server.guard.session_devices import Device
 from interlock.server.runtime.accounts.account_sessions import AccountSessions
 from interlock.server.runtime.accounts.accounts import Accounts
 from interlock.server.runtime.door import Change, Outcome
@@ -67,8 +68,8 @@ class Login:
         self._along = along
         self._change = change
 
-    async def record(self, session: Session | None) -> Outcome[Session]:
-        """Upgrade ``session``, or create one if it is None.
+    async def record(self, session: Session | None, device: Device | None = None) -> Outcome[Session]:
+        """Upgrade ``session``, or create one if it is None. ``device``: the client's.
 
         The session is recorded only while the account is as it was when its owner authenticated, so that no session outlives
         its password or account. A later change of the account ends it.
@@ -85,6 +86,7 @@ class Login:
                 under=under,
                 along=self._along,
                 joined=self._change,
+                device=device,
             )
         except AuthorityLost:
             await self._accounts.explain_lost(under)
@@ -177,13 +179,21 @@ class Logins:
         along = self._exchanged_tokens.use_up(identity.token_hash, identity.token_until_ms, now_ms)
         return Login(self._sessions, self._accounts, account, "oidc", auth_age_ms=age_ms, along=along, change=change)
 
-    async def change_password(
-        self, session: Session, current: str, new: str, place: str, count: Count = uncounted
+    async def change_password(  # what is changed, and by whom
+        self,
+        session: Session,
+        current: str,
+        new: str,
+        place: str,
+        count: Count = uncounted,
+        *,
+        device: Device | None = None,
     ) -> tuple[Outcome[Session], Owner]:
         """Replace ``current`` by ``new`` for the subject of ``session``, and renew the session in the same transaction.
 
         From then on the old password and all other sessions of the account are refused: see :meth:`end_others`. ``place`` is
-        the key under which the client's address is rate-limited. ``count`` counts the attempt, unless ``current`` is right.
+        the key under which the client's address is rate-limited, ``device`` the client. ``count`` counts the attempt, unless
+        ``current`` is right.
 
         Raises:
             PasswordWrong: ``current`` is wrong.
@@ -207,6 +217,7 @@ class Logins:
                     Authenticate(subject, "password_change", account_epoch=owner.account.epoch + 1),
                     under=session_machine.authority_of(session),
                     joined=self._accounts.password_change(owner, password_hash),
+                    device=device,
                 )
             except (AccountDisabled, CredentialInvalid, TransitionRefused):
                 # The account was changed, disabled or deleted meanwhile, or another login has rehashed the same password.

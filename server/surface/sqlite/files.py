@@ -19,6 +19,7 @@ from interlock.machine.ledger import Receipt, Record
 from interlock.machine.machine import Machines
 from interlock.machine.machines import MACHINES
 from interlock.server.surface.accounts import AccountStore
+from interlock.server.surface.devices import DeviceStore
 from interlock.server.surface.directory import Directory
 from interlock.server.surface.exchanged_tokens import ExchangedTokenStore
 from interlock.server.surface.executions import ExecutionStore
@@ -30,6 +31,7 @@ from interlock.server.surface.sqlite.log import ChainHead, HeadLag, SqliteLog
 from interlock.server.surface.sqlite.reader import Reader
 from interlock.server.surface.sqlite.schema import check_projection, migrate, refuse_foreign
 from interlock.server.surface.sqlite.stores.accounts import SqliteAccounts, SqliteExchangedTokens
+from interlock.server.surface.sqlite.stores.devices import Erased, SqliteDevices
 from interlock.server.surface.sqlite.stores.executions import SqliteExecutions
 from interlock.server.surface.sqlite.stores.tickets import SqliteTickets
 from interlock.server.surface.sqlite.stores.webhooks import SqliteWebhooks
@@ -58,6 +60,7 @@ class Surface(msgspec.Struct, frozen=True):
     executions: ExecutionStore
     directory: Directory
     webhooks: WebhookStore
+    devices: DeviceStore
     on_closed: AsyncExitStack
     """Callbacks that run after the last record is written, while the folder is still locked."""
     refuse_growth: Callable[[bool], None]
@@ -138,6 +141,7 @@ async def open_surface(  # noqa: PLR0913  # each by name
                         SqliteExecutions(reader),
                         SqliteDirectory(reader),
                         SqliteWebhooks(writer, reader),
+                        SqliteDevices(writer, reader),
                         on_closed,
                         writer.refuse_growth,
                         lag,
@@ -155,9 +159,9 @@ async def open_surface(  # noqa: PLR0913  # each by name
 class Erasure:
     """Removes erased data from the write-ahead log, which keeps old pages until it is truncated.
 
-    It truncates the log after the end of an instance of a lasting lifecycle (an account), because that erases something. While
-    another program reads the log, truncation fails and is retried at a commit, at most once a second; there is a commit every
-    second. A start truncates, too, because what the last process left is unknown. ``now_s`` is a monotonic clock.
+    It truncates the log after an erasure, and after the end of an instance of a lasting lifecycle (an account), which is one.
+    While another program reads the log, truncation fails and is retried at a commit, at most once a second; there is a commit
+    every second. A start truncates, too, because what the last process left is unknown. ``now_s`` is a monotonic clock.
     """
 
     def __init__(
@@ -170,14 +174,19 @@ class Erasure:
 
     def committed(self, outcomes: Sequence[object]) -> None:
         """Process a committed batch. Call it in the writer's thread, before anything of the batch is acknowledged."""
-        records = (each for outcome in outcomes if isinstance(outcome, list) for each in outcome)
-        if any(
-            isinstance(each, Record) and (each.transition.kind, each.transition.target) in self._final
-            for each in records
-        ):
+        if any(self._erases(outcome) for outcome in outcomes):
             self._due_s = self._now_s()
         if self._due_s is not None and self._now_s() >= self._due_s:
             self._due_s = None if self._begin_anew() else self._now_s() + _ERASURE_AGAIN_S
+
+    def _erases(self, outcome: object) -> bool:
+        return isinstance(outcome, Erased) or (
+            isinstance(outcome, list)
+            and any(
+                isinstance(each, Record) and (each.transition.kind, each.transition.target) in self._final
+                for each in outcome
+            )
+        )
 
     def _begin_anew(self) -> bool:
         self._connection.execute(f"PRAGMA busy_timeout={_ERASURE_WAIT_MS}")

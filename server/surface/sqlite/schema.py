@@ -21,6 +21,7 @@ from interlock.server.surface.sqlite.rows import (
     COMPARED_COLUMNS,
     compared,
 )
+from interlock.server.surface.sqlite.stores.devices import DEVICE_TABLES
 from interlock.server.surface.sqlite.stores.webhooks import WEBHOOK_TABLES
 from interlock.spec.export import sql_rows, sql_table
 
@@ -229,6 +230,13 @@ def m002_execution_data(database: sqlite_utils.Database) -> None:
 def m003_webhooks(database: sqlite_utils.Database) -> None:
     """Create the tables of webhooks' states."""
     for statement in WEBHOOK_TABLES:
+        database.execute(statement)
+
+
+@_migrations()
+def m004_devices(database: sqlite_utils.Database) -> None:
+    """Create the table of sessions' devices."""
+    for statement in DEVICE_TABLES:
         database.execute(statement)
 
 

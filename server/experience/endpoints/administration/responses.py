@@ -13,6 +13,7 @@ from interlock.machine.ledger import Receipt
 from interlock.machine.session.session import Session
 from interlock.machine.session.view import session_view
 from interlock.machine.times import rfc3339
+from interlock.server.experience.responses import DeviceView, device_view
 from interlock.server.experience.vocabulary import (
     AccountId,
     AccountState,
@@ -29,10 +30,14 @@ from interlock.server.experience.vocabulary import (
     Time,
     Version,
 )
+from interlock.server.guard.session_devices import SessionDevice
 
 
 class AdminSessionView(msgspec.Struct, frozen=True):
-    """A session as administrators see it. ``updated_at`` is the time of its last transition; ``connections`` counts sockets."""
+    """A session as administrators see it. ``updated_at`` is the time of its last transition; ``connections`` counts sockets.
+
+    ``device`` is null for an anonymous session, and once its time is over.
+    """
 
     session_id: SessionId
     state: SessionState
@@ -44,6 +49,7 @@ class AdminSessionView(msgspec.Struct, frozen=True):
     idle_expires_at: Time
     expires_at: Time
     reason: EndReason | None
+    device: DeviceView | None
 
 
 class AdminAccountView(msgspec.Struct, frozen=True):
@@ -94,10 +100,10 @@ class EndedAccountResponse(msgspec.Struct, frozen=True, omit_defaults=True):
     receipt: Receipt | UnsetType = UNSET
 
 
-def admin_session(session: Session) -> AdminSessionView:
-    """Return the administrators' view of ``session``, which is at version 1 or later."""
+def admin_session(session: Session, seen: SessionDevice | None) -> AdminSessionView:
+    """Return the administrators' view of ``session``, which is at version 1 or later, and of its device."""
     shown = msgspec.structs.asdict(session_view(session))
-    return AdminSessionView(**shown, updated_at=rfc3339(session.updated_at_ms))
+    return AdminSessionView(**shown, updated_at=rfc3339(session.updated_at_ms), device=device_view(seen))
 
 
 def admin_execution(execution: Execution) -> AdminExecutionView:

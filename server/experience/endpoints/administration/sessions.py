@@ -69,7 +69,8 @@ async def list_all_sessions(  # noqa: PLR0913, PLR0917  # each is a filter, whic
     services = services_of(request)
     wanted = instance_filter(in_state, subject, reason, (created_from, created_to), (updated_from, updated_to))
     found = await services.administration.sessions(wanted, parse_cursor(after), limit)
-    return filtered_page(request, found, limit, admin_session, wanted)
+    devices = await services.session_devices.of_sessions([each.session_id for each in found])
+    return filtered_page(request, found, limit, lambda each: admin_session(each, devices.get(each.session_id)), wanted)
 
 
 @get(
@@ -81,7 +82,8 @@ async def list_all_sessions(  # noqa: PLR0913, PLR0917  # each is a filter, whic
 async def get_any_session(request: Request[Any, Any, Any], session_id: FromPath[str]) -> AdminSessionView:
     """Get the current state of any session."""
     services = services_of(request)
-    return admin_session(await _session(services, session_id))
+    session = await _session(services, session_id)
+    return admin_session(session, (await services.session_devices.of_sessions([session_id])).get(session_id))
 
 
 @get(

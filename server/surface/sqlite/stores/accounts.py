@@ -14,6 +14,7 @@ from interlock.server.surface.log import Along
 from interlock.server.surface.sqlite.engine import Connection
 from interlock.server.surface.sqlite.reader import Lookup, Reader
 from interlock.server.surface.sqlite.rows import COMPARED_COLUMNS, compared
+from interlock.server.surface.sqlite.stores.devices import ERASE_OF_ACCOUNT
 
 PERSONAL_COLUMNS: Final = "account_id, commitment_key, email, password_hash, issuer, subject"
 _PERSONAL_WIDTH: Final = PERSONAL_COLUMNS.count(",") + 1
@@ -86,6 +87,7 @@ class SqliteAccounts:
 
         def run(connection: Connection) -> None:
             connection.execute("DELETE FROM personal_data WHERE account_id = ?", (account_id,))
+            connection.execute(ERASE_OF_ACCOUNT, (account_id,))
             connection.execute(_ERASE_EXECUTIONS, (account_id,))
 
         return run
