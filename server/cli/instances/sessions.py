@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -23,6 +24,7 @@ from interlock.server.cli.instances.lists import (
     print_rows,
 )
 from interlock.server.cli.times import to_the_second
+from interlock.server.surface.devices import SessionDevice
 
 
 @click.group(invoke_without_command=True)
@@ -43,27 +45,32 @@ def sessions(
     with errors_as_messages(), open_observer(data) as observer:
         wanted = filter_of(observer, filters)
         found = observer.page(SESSION_MACHINE, wanted, cursor_of(after), limit)
-        print_page(found, limit, wanted.cursor_of, _view if as_json else _table)
+        devices = observer.devices([each.session_id for each in found])
+        print_page(found, limit, wanted.cursor_of, partial(_view if as_json else _table, devices))
 
 
-def _view(found: Sequence[Session]) -> None:
+def _view(devices: dict[str, SessionDevice], found: Sequence[Session]) -> None:
     from interlock.server.experience.endpoints.administration.responses import admin_session
 
-    print_json(map(admin_session, found))
+    print_json(admin_session(each, devices.get(each.session_id)) for each in found)
 
 
-def _table(found: Sequence[Session]) -> None:
+def _table(devices: dict[str, SessionDevice], found: Sequence[Session]) -> None:
     print_rows(
         ("session", "state", "sockets", "changed (UTC)"),
-        ("account", "ended by"),
+        ("account", "ended by", "device"),
         (
             (
                 (each.session_id, each.state or "", str(len(each.connections)), to_the_second(each.updated_at_ms)),
-                (each.subject or "", each.reason or ""),
+                (each.subject or "", each.reason or "", _device(devices.get(each.session_id))),
             )
             for each in found
         ),
     )
+
+
+def _device(seen: SessionDevice | None) -> str:
+    return f"{seen.device.name} at {seen.device.address}" if seen else ""
 
 
 @sessions.command()

@@ -20,6 +20,7 @@ from interlock.machine.ledger import Record, parse
 from interlock.machine.machine import InstanceT, Machine, Machines
 from interlock.machine.machines import MACHINES
 from interlock.server.surface.accounts import checked_emails
+from interlock.server.surface.devices import SessionDevice
 from interlock.server.surface.directory import Cursor, InstanceFilter
 from interlock.server.surface.sqlite.directory import read_page
 from interlock.server.surface.sqlite.engine import Error, open_reader
@@ -28,6 +29,7 @@ from interlock.server.surface.sqlite.files import LOG_NAME
 from interlock.server.surface.sqlite.rows import TRANSITION_COLUMNS, reading, stored_row
 from interlock.server.surface.sqlite.schema import refuse_foreign
 from interlock.server.surface.sqlite.stores.accounts import read_by_email, read_personal_data
+from interlock.server.surface.sqlite.stores.devices import read_devices
 
 _AFTER: Final = f"SELECT {TRANSITION_COLUMNS} FROM transitions WHERE position > ? ORDER BY position LIMIT ?"  # noqa: S608  # column names of ours
 _COUNTS: Final = (
@@ -70,6 +72,11 @@ class Observer:
         """Return the email addresses of those ``accounts`` that have one, by account id."""
         with self._errors():
             return checked_emails(accounts, read_personal_data(self._connection, [a.account_id for a in accounts]))
+
+    def devices(self, session_ids: Sequence[str]) -> dict[str, SessionDevice]:
+        """Return what is stored of the devices of these sessions, by session id."""
+        with self._errors():
+            return read_devices(self._connection, session_ids)
 
     def account_of(self, email: str) -> Account | None:
         """Return the account with this normalised email address, or None."""

@@ -37,6 +37,14 @@ _ERASE: Final = """
 """
 
 
+def read_devices(connection: Connection, session_ids: Collection[str]) -> dict[str, SessionDevice]:
+    """Return what is stored of these sessions, by session id."""
+    places = ", ".join("?" * len(session_ids))
+    query = f"SELECT {_COLUMNS} FROM session_devices WHERE session_id IN ({places})"  # noqa: S608  # placeholders
+    rows = connection.execute(query, tuple(session_ids))
+    return {row[0]: SessionDevice(row[0], row[1], Device(row[2], row[3]), row[4]) for row in rows}
+
+
 class Erased(msgspec.Struct, frozen=True):
     """The outcome of a unit of the writer that erased ``rows`` of personal data."""
 
@@ -62,10 +70,7 @@ class SqliteDevices:
 
     async def of_sessions(self, session_ids: Collection[str]) -> dict[str, SessionDevice]:
         """See :meth:`DeviceStore.of_sessions`."""
-        places = ", ".join("?" * len(session_ids))
-        query = f"SELECT {_COLUMNS} FROM session_devices WHERE session_id IN ({places})"  # noqa: S608  # placeholders
-        rows = await self._reader.rows(query, *session_ids)
-        return {row[0]: SessionDevice(row[0], row[1], Device(row[2], row[3]), row[4]) for row in rows}
+        return await self._reader.run(lambda connection: read_devices(connection, session_ids))
 
     async def erase(self, seen_before_ms: int, keep: int, limit: int) -> int:
         """See :meth:`DeviceStore.erase`. It writes only if there is something to erase."""
