@@ -65,13 +65,17 @@ packages:
 	  || { $$sudo apt-get update --quiet >/dev/null && $$sudo apt-get install --yes --quiet $$missing libc6-dev >/dev/null; }; } \
 	  || { echo "the tests need$$missing; install them and run this again" >&2; exit 1; }
 
-# The committed files in spec/generated/ are what the declarations generate.
-drift: $(STAMP)
+# The committed files are what the declarations generate.
+drift: $(STAMP) $(NODE_STAMP)
 	$(BIN)/python -m interlock.spec.export --check
+	$(BIN)/python -m interlock.server.experience.client.declared --check
+	node tests/javascript/bundle.mjs --check
 
-# make generate  write the files in spec/generated/, after a change of a declaration in spec/
-generate: $(STAMP)
+# make generate  write what is made from declarations: spec/generated/, and the browser client
+generate: $(STAMP) $(NODE_STAMP)
 	$(BIN)/python -m interlock.spec.export
+	$(BIN)/python -m interlock.server.experience.client.declared
+	node tests/javascript/bundle.mjs
 
 # make lint      run ruff and the import rules
 lint: $(STAMP)

@@ -23,4 +23,5 @@ def get_front() -> Template:
 HANDLERS: Final[list[ControllerRouterHandler]] = [
     get_front,
     assets_under("/static", Path(__file__).parent / "static"),
+    assets_under("/client", Path(__file__).parents[1] / "client"),
 ]
