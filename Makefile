@@ -1,4 +1,4 @@
-# make run       start the server on http://127.0.0.1:8700 with its log in ./data, and print a tour (INTERLOCK_PORT=9000 make run)
+# make run       start the server on http://127.0.0.1:8700 with its log in ./data, a demo at /demo and a tour to copy (INTERLOCK_PORT=9000 make run)
 # make test      run everything CI runs
 # make check     run in about a minute: lint, types, the tests that start no process, and a check that each seeded bug fits the code
 PYTHON ?= python3
@@ -34,7 +34,7 @@ help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
 
 run: $(STAMP)
-	@$(BIN)/interlock serve --tour
+	@$(BIN)/interlock serve --demo
 
 test: packages $(STAMP) $(NODE_STAMP)
 	@$(TWO) lint $(SPEC) types
@@ -86,7 +86,6 @@ lint: $(STAMP)
 # make types     run mypy
 types: $(STAMP)
 	$(BIN)/mypy --no-error-summary
-	$(BIN)/mypy --no-error-summary docs/examples/*.py
 
 # make unit      run all tests, without lint, types, the model and coverage
 unit: $(STAMP) $(NODE_STAMP)

@@ -26,7 +26,7 @@ from interlock.server.experience.middleware.requests import JsonRequest
 from interlock.server.experience.openapi.config import openapi_config
 from interlock.server.experience.openapi.document import complete
 from interlock.server.experience.openapi.structs import StructSchemas
-from interlock.server.experience.pages import front
+from interlock.server.experience.pages import demo, front
 from interlock.server.experience.pages.documents import template_config
 from interlock.server.experience.problems import handle
 from interlock.server.services import Services
@@ -63,6 +63,7 @@ def build_app(settings: Settings, realms: Realms | None = None) -> InstrumentedA
             *operations.HANDLERS,
             connect.connect,
             *front.HANDLERS,
+            *(demo.HANDLERS if settings.demo else ()),
         ],
         exception_handlers={Exception: handle},
         request_class=JsonRequest,
@@ -71,7 +72,7 @@ def build_app(settings: Settings, realms: Realms | None = None) -> InstrumentedA
         # The HTTP connection limits bodies before a request reaches the application.
         request_max_body_size=None,
         openapi_config=openapi_config(settings.base_path),
-        template_config=template_config(settings.base_path),
+        template_config=template_config(settings.base_path, demo=settings.demo),
         logging_config=None,
         # Set explicitly: Litestar reads both from the environment, and its debugger would stop the server at any refusal.
         debug=False,

@@ -107,7 +107,7 @@ async def open_services(settings: Settings, realms: Realms | None = None) -> Asy
         ClockBehind: the machine's clock is too far behind the log's newest record.
     """
     connections, supervisor, remote = Connections(), Supervisor(), RemoteRealms.over(settings)
-    realms = load_realms(settings.realm, remote.call) if realms is None else realms
+    realms = load_realms(settings.realms, remote.call) if realms is None else realms
     # Check the head before anything is opened for writing.
     head = signed_head.read_checked(settings)
     async with open_storage(settings, connections, supervisor) as storage, AsyncExitStack() as stack:

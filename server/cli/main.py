@@ -42,9 +42,8 @@ def main() -> None:
 
 @main.command()
 @config_option
-@click.option("--tour", is_flag=True, help="Print a tour to copy and paste: a session from start to end, in curl.")
 @setting_options()
-def serve(config: Path | None, *, tour: bool, **flags: Any) -> None:
+def serve(config: Path | None, **flags: Any) -> None:
     """Run the server until SIGTERM, SIGHUP or Ctrl-C.
 
     Each setting is a flag, an environment variable or a key of the TOML file; a flag overrides a variable,
@@ -64,13 +63,15 @@ def serve(config: Path | None, *, tour: bool, **flags: Any) -> None:
     def on_ready(url: str) -> None:
         with console.capture() as said:
             console.print(f"Interlock listens on [bold]{url}[/bold]  (OpenAPI: {url}/schema)", soft_wrap=True)
-            if tour:
+            if settings.demo:
                 print_tour(console, url)
         print_in_background(said.get().encode(console.encoding, "replace"))
 
     prepare_streams()
     with errors_as_messages():
         settings = load_settings(flags, os.environ, config)
+    if settings.demo:
+        os.environ.setdefault("NOTES_DATABASE", str(Path(settings.data) / "notes.db"))
     with (
         logging_to_stderr(settings.log_level, as_json=settings.log_json) as log,
         errors_as_messages(lambda text: log.put(text.encode())),

@@ -42,10 +42,17 @@ for _ in $(seq 150); do
   curl -s $URL/api/session -H "$(bearer "$LOGIN")" | grep -q '"state":"connected"' && break; sleep 0.2
 done
 
-# 5. Read everything that happened, as recorded
+# 5. Ask the agent, a realm of the demo: what it says and its outcome arrive over the socket
+ASK='{{"id": "'$(date +%s%N)'", "name": "agent.ask", "parameters": {{"question": "What is a fence?"}}}}'
+echo "$(curl -s $URL/api/intents -H "$(bearer "$LOGIN")" -H 'Content-Type: application/json' -d "$ASK")"
+for _ in $(seq 150); do
+  curl -s $URL/api/executions -H "$(bearer "$LOGIN")" | grep -qE '"state":"(accepted|running)"' || break; sleep 0.2
+done
+
+# 6. Read everything that happened to the session, as recorded
 echo "$(curl -s $URL/api/session/transitions -H "$(bearer "$LOGIN")")"
 
-# 6. Log in from another device and end all other sessions: the socket is notified and closes with 4403
+# 7. Log in from another device and end all other sessions: the socket is notified and closes with 4403
 ELSEWHERE=$(curl -s $URL/api/auth/login -H 'Content-Type: application/json' -d "$ADA")
 echo "$(curl -s -X DELETE $URL/api/sessions -H "$(bearer "$ELSEWHERE")")"; wait $!
 )

@@ -12,6 +12,7 @@ from interlock.server.settings.deployment import DeploymentSettings
 from interlock.server.settings.types import Algorithm, Count, RateText, RealmPath, Seconds, doc, wanted
 
 HEAD_NAME: Final = "interlock.head"
+DEMO_REALMS: Final = ("interlock.examples.notes:realm", "interlock.examples.agent:realm")
 
 
 class Settings(DeploymentSettings, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -332,6 +333,11 @@ class Settings(DeploymentSettings, frozen=True, forbid_unknown_fields=True, kw_o
     def head_path(self) -> Path:
         """The path of the log's signed head."""
         return Path(self.head_file) if self.head_file else Path(self.data) / HEAD_NAME
+
+    @property
+    def realms(self) -> tuple[str, ...]:
+        """The realms to load, those of the demo included."""
+        return (*self.realm, *(DEMO_REALMS if self.demo else ()))
 
     @property
     def policy(self) -> Policy:

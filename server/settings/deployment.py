@@ -13,6 +13,13 @@ from interlock.server.settings.types import BasePath, Origin, doc, wanted
 class DeploymentSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Where clients find the server, and through what."""
 
+    demo: Annotated[
+        bool,
+        doc(
+            "Serve a demo page at /demo and the realms `notes` and `agent` of interlock.examples, and print a tour: to look"
+            " around, not for production."
+        ),
+    ] = False
     host: Annotated[str, Meta(min_length=1), doc("Address to listen on; 0.0.0.0 or :: for all.")] = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535), doc("Port to listen on; 0 chooses a free one.")] = 8700
     base_path: Annotated[

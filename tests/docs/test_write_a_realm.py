@@ -27,7 +27,7 @@ from tests.support.server import running_server
 from tests.support.source import ROOT
 
 _PAGE = "how-to/write-a-realm.md"
-_EXAMPLES = DOCS / "examples"
+_EXAMPLES = ROOT / "interlock" / "examples"
 
 
 def test_the_code_on_the_page_is_from_the_examples() -> None:
@@ -83,7 +83,7 @@ def test_the_commands_on_the_page_do_what_it_says(tmp_path: Path, monkeypatch: p
 def test_the_intent_on_the_page_is_executed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NOTES_DATABASE", str(tmp_path / "notes.db"))
     script = captioned(_PAGE, "Submit an intent")
-    with running_server(tmp_path / "data", realm="docs.examples.notes:realm") as server:
+    with running_server(tmp_path / "data", realm="interlock.examples.notes:realm") as server:
         default = f"http://127.0.0.1:{Settings().port}"
         assert default in script
         command = ["/bin/bash", "-euo", "pipefail", "-c", script.replace(default, server.url)]
@@ -96,7 +96,9 @@ def test_the_intent_on_the_page_is_executed_once(tmp_path: Path, monkeypatch: py
 def test_the_client_on_the_page_prints_progress_and_outcome(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NOTES_DATABASE", str(tmp_path / "notes.db"))
     (tmp_path / "ask.py").write_text(captioned(_PAGE, "ask.py"))
-    with running_server(tmp_path / "data", realm="docs.examples.notes:realm,docs.examples.agent:realm") as server:
+    with running_server(
+        tmp_path / "data", realm="interlock.examples.notes:realm,interlock.examples.agent:realm"
+    ) as server:
         token = asyncio.run(_token(server.url))
         url = server.url.replace("http", "ws")
         command = [sys.executable, str(tmp_path / "ask.py"), url, token]

@@ -1,4 +1,4 @@
-"""The realms in docs/examples do what they say."""
+"""The realms in interlock/examples do what they say."""
 
 from __future__ import annotations
 
@@ -10,14 +10,12 @@ from interlock import Outcome, Realm, testing
 from interlock.loading import load_realms
 from interlock.machine.errors import ParametersRefused, RoleMissing
 from tests.support.asynchronous import asynchronous
-from tests.support.source import ROOT
 
 
 @pytest.fixture
 def realms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Realm]:
-    monkeypatch.syspath_prepend(ROOT / "docs" / "examples")
     monkeypatch.setenv("NOTES_DATABASE", str(tmp_path / "notes.db"))
-    return [*load_realms(["notes:realm", "agent:realm"])]
+    return [*load_realms(["interlock.examples.notes:realm", "interlock.examples.agent:realm"])]
 
 
 @asynchronous

@@ -20,7 +20,7 @@ def _database(folder: Path) -> sqlite3.Connection:
 
 
 class TestCreate(IntentContract):
-    realms = ("docs.examples.notes:realm",)
+    realms = ("interlock.examples.notes:realm",)
     intent = "notes.create"
 
     def environment(self, folder: Path) -> Mapping[str, str]:

@@ -35,7 +35,7 @@ def test_the_printed_tour_works_as_it_is(data: Path, tmp_path: Path) -> None:
                 "-m",
                 "interlock.server.cli",
                 "serve",
-                "--tour",
+                "--demo",
                 "--data",
                 str(data),
                 "--port",
@@ -85,7 +85,7 @@ def test_the_tour_says_what_to_do_when_nothing_answers() -> None:
 def check(lines: list[str], *, again: bool) -> None:
     """Check the tour's output line by line."""
     said = [line.removeprefix("socket: ") for line in lines if line.startswith("socket: ")]
-    session, account, login, transitions, ended = (
+    session, account, login, asked, transitions, ended = (
         json.loads(line) for line in lines if not line.startswith("socket: ")
     )
     hello, *pushed = (json.loads(line) for line in said[:-1])
@@ -95,8 +95,14 @@ def check(lines: list[str], *, again: bool) -> None:
     assert (hello["type"], hello["state"], hello["session_id"]) == ("hello", "connected", session["session_id"])
     assert events(transitions) == ["create", "authenticate", "connect"]
     assert ended["ended"] == (2 if again else 1)
-    assert ended["receipt"]["position"] >= pushed[0]["position"]
-    assert events(pushed) == ["revoke"]
+    assert ended["receipt"]["position"] >= pushed[-1]["position"]
+    about = [message for message in pushed if message.get("intent_id") == asked["intent_id"]]
+    assert about[0]["type"] == "accepted"
+    assert "".join(part for each in about if each["type"] == "progress" for part in each["data"]).startswith(
+        "You asked:"
+    )
+    assert (about[-1]["type"], about[-1]["state"]) == ("outcome", "succeeded")
+    assert events([message for message in pushed if message["type"] == "transition"]) == ["revoke"]
     assert said[-1] == "closed, 4403 session ended: revoked"
 
 

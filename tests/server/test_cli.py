@@ -285,7 +285,7 @@ def test_the_tour_is_printed_on_demand(tmp_path: Path) -> None:
     with subprocess.Popen(
         [
             *(sys.executable, "-m", "interlock.server.cli", "serve"),
-            *("--tour", "--port", "0", "--data", str(data), "--model-trace", str(trace)),
+            *("--demo", "--port", "0", "--data", str(data), "--model-trace", str(trace)),
         ],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

@@ -28,10 +28,10 @@ _HEADERS: Final = {
 _TEMPLATES: Final = Path(__file__).parent / "templates"
 
 
-def template_config(base_path: str) -> TemplateConfig[JinjaTemplateEngine]:
+def template_config(base_path: str, *, demo: bool) -> TemplateConfig[JinjaTemplateEngine]:
     """Return the engine of the pages: text is escaped, and a name that is not given is an error.
 
-    Each template has ``base``, the path that begins every link to this server.
+    Each template has ``base``, the path that begins every link to this server, and ``demo``, whether there is a demo page.
     """
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
@@ -40,7 +40,7 @@ def template_config(base_path: str) -> TemplateConfig[JinjaTemplateEngine]:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals["base"] = base_path
+    environment.globals |= {"base": base_path, "demo": demo}
     return TemplateConfig(instance=JinjaTemplateEngine.from_environment(environment))
 
 

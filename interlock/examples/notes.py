@@ -1,4 +1,4 @@
-"""A realm that keeps notes in an SQLite file of its own: ``interlock serve --realm notes:realm`` in this folder."""
+"""A realm that keeps notes in an SQLite file of its own: ``interlock serve --realm interlock.examples.notes:realm``."""
 
 from __future__ import annotations
 

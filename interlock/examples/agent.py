@@ -1,4 +1,4 @@
-"""An agent that streams its answer and keeps it as a note: ``interlock serve --realm notes:realm --realm agent:realm``."""
+"""An agent that streams its answer and keeps it as a note: ``interlock serve --demo``."""
 
 from __future__ import annotations
 

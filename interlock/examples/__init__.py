@@ -1,0 +1,1 @@
+"""Realms to look at and to try: ``interlock serve --demo`` serves both."""
