@@ -25,6 +25,8 @@ from interlock.server.cli.log import export, replay, transitions, verify
 from interlock.server.cli.model import check, check_trace
 from interlock.server.cli.options import config_option, setting_options
 from interlock.server.cli.realms import realms
+from interlock.server.cli.upkeep.backup import backup
+from interlock.server.cli.upkeep.restore import restore
 from interlock.server.settings_loading import check_environment, load_settings
 
 click.rich_click.MAX_WIDTH = 110
@@ -113,6 +115,8 @@ for _command in (
     replay,
     verify,
     export,
+    backup,
+    restore,
     check,
     check_trace,
     realms,

@@ -98,6 +98,28 @@ def create_private(path: Path, content: bytes) -> None:
     sync_folder(path.parent)
 
 
+def create_private_folder(path: Path) -> None:
+    """Create a folder of mode 0700. It gets the owner of the folder that it is in.
+
+    Raises:
+        FileExistsError: it exists.
+        OSError: it can't be created.
+    """
+    path.mkdir(mode=0o700)
+    give_to_owner(path)
+
+
+def give_to_owner(path: Path) -> None:
+    """Give ``path`` to the owner of the folder that it is in: root made it, and the server must be able to use it.
+
+    Raises:
+        OSError: it can't be given away.
+    """
+    if os.geteuid() == 0:
+        owner = path.parent.stat()
+        os.chown(path, owner.st_uid, owner.st_gid)
+
+
 def _write_draft(draft: Path, content: bytes) -> None:
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as file:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import re
 import sqlite3
 import subprocess
 import sys
@@ -37,14 +37,13 @@ def _check(folder: Path, log: Path) -> subprocess.CompletedProcess[str]:
 def _backup(server: ServerProcess, folder: Path) -> Path:
     """Follow the guide's section on backups, beside the running server."""
     shell = next(block for block in blocks(_GUIDE) if block.language == "shell")
-    (folder / "backup.py").write_text(captioned(_GUIDE, "backup.py"))
     (folder / ".venv").symlink_to(sys.prefix)
     (folder / "data").symlink_to(server.data)
     done = subprocess.run(
         ["/bin/bash", "-eu", "-c", shell.text], cwd=folder, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert f"ok: {BEGUN + 3} records" in done.stdout
+    assert re.search("^ok: [0-9]+ records", done.stdout)
     return folder / "backup"
 
 
@@ -65,15 +64,12 @@ def test_plain_python_finds_a_changed_record(server: ServerProcess, tmp_path: Pa
 
 
 def test_a_backup_can_be_served(tmp_path: Path) -> None:
-    with running_server(tmp_path / "data") as server:
+    with running_server(tmp_path / "original") as server:
         _serve_a_backup(server, tmp_path)
 
 
 def _serve_a_backup(server: ServerProcess, tmp_path: Path) -> None:
     token = httpx.post(f"{server.url}/api/session").raise_for_status().json()["access_token"]
-    (tmp_path / "backup.py").write_text(captioned(_GUIDE, "backup.py"))
-    subprocess.run([sys.executable, "backup.py", str(server.data), "backup"], cwd=tmp_path, check=True)
-    shutil.copytree(server.data / "keys", tmp_path / "backup" / "keys")
-    with running_server(tmp_path / "backup") as restored:
+    with running_server(_backup(server, tmp_path)) as restored:
         answer = httpx.get(f"{restored.url}/api/session", headers={"Authorization": f"Bearer {token}"})
     assert answer.status_code == httpx.codes.OK

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +12,8 @@ from interlock.server.guard.secrets import Secrets
 from tests.docs.pages import DOCS, blocks, captioned
 from tests.support.admin import Admin, admin_token, remove_admin
 from tests.support.client import PASSWORD, Client, logged_in
-from tests.support.running import scenario
+from tests.support.log import records
+from tests.support.running import scenario, until
 from tests.support.server import running_server
 
 _GUIDE: Final = "how-to/look-after-the-log.md"
@@ -26,16 +27,11 @@ def _shell(folder: Path, text: str) -> str:
 
 
 def _restore(folder: Path) -> str:
-    """Do steps 2 to 4 in ``folder``, which holds ``data`` and ``backup``. Return the script's list of later changes."""
-    (folder / "data").rename(folder / "away")
-    (folder / "data").mkdir(mode=0o700)
-    for name in ("interlock.db", "interlock.head"):
-        shutil.copy2(folder / "backup" / name, folder / "data")
-    _shell(folder, "cp -Rp backup/keys data/keys")
-    assert "ok: " in _shell(folder, ".venv/bin/interlock verify data")
-    _shell(folder, captioned(_GUIDE, "delete the keys of tokens"))
-    (folder / "since.py").write_text(captioned(_GUIDE, "since.py"))
-    return _shell(folder, captioned(_GUIDE, "what was done to accounts since the backup"))
+    """Do step 3 in ``folder``, which holds ``data`` and ``backup``. Return the guide's list of later changes."""
+    restored = _shell(folder, captioned(_GUIDE, "restore"))
+    count = re.search(r"restored to data: ([0-9]+) records", restored)
+    assert count is not None, restored
+    return _shell(folder, captioned(_GUIDE, "what was done since the backup").replace("4710", count[1]))
 
 
 @scenario(120)
@@ -47,9 +43,9 @@ async def test_a_restore_voids_old_tokens_and_lists_what_to_redo(tmp_path: Path)
         async with await logged_in(server.url) as thief, await logged_in(server.url) as changer:
             same = await logged_in(server.url, changer.http)
             subjects = [(await each.session())["subject"] for each in (thief, changer, same)]
-            (tmp_path / "backup.py").write_text(captioned(_GUIDE, "backup.py"))
             _shell(tmp_path, next(block.text for block in blocks(_GUIDE) if block.language == "shell"))
             remove_admin(server.data, "removed-later")
+            until(lambda: any(each["event"] == "remove" for each in records(server.data)))
             async with Admin(server.url, ada) as admin:
                 (await admin.http.post(f"/accounts/{subjects[0]}/disable")).raise_for_status()
                 (await admin.http.put(f"/accounts/{subjects[2]}/groups", json={"groups": ["staff"]})).raise_for_status()
@@ -58,14 +54,19 @@ async def test_a_restore_voids_old_tokens_and_lists_what_to_redo(tmp_path: Path)
             late = await logged_in(server.url, changer.http)
             late_subject = (await late.session())["subject"]
         server.stop()
-        told = {tuple(line.split()[:3]) for line in _restore(tmp_path).splitlines()}
-        assert told == {
-            (subjects[0], thief.email, "disable"),
-            (subjects[1], changer.email, "change_password"),
-            (subjects[2], same.email, "set_groups"),
-            (late_subject, late.email, "register"),
+        told = _restore(tmp_path)
+        lines = [line.split() for line in told.splitlines()]
+        events = {(words[words.index("by") - 1], words[3]) for words in lines if "account" in words[2:3]}
+        assert events == {
+            (subjects[0], "disable:"),
+            (subjects[1], "change_password:"),
+            (subjects[2], "set_groups:"),
+            (late_subject, "register:"),
         }
-        server.start("--new-head")
+        assert sum(words[2:4] == ["secret", "remove:"] for words in lines) == 1
+        for subject, client in zip((*subjects, late_subject), (thief, changer, same, late), strict=True):
+            assert re.search(rf"^{subject} .* {re.escape(client.email)}\b", told, re.MULTILINE)
+        server.start()
         async with Client(server.url) as anybody:
             assert (await anybody.http.get("/api/session", headers=thief.bearer)).status_code == 401
             assert (await anybody.http.post("/api/auth/refresh", json={"refresh_token": thief.refresh_token})).is_error
@@ -88,7 +89,7 @@ def test_the_restore_guide_says_what_is_restored() -> None:
     for said in (
         "a disabled account is enabled again",
         "an old password is valid again",
-        "Remove again each one",
+        "Remove again each secret",
         "Disable accounts first",
     ):
         assert said in restore

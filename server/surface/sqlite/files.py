@@ -38,7 +38,7 @@ from interlock.server.surface.sqlite.stores.webhooks import SqliteWebhooks
 from interlock.server.surface.sqlite.writer import Batch, Writer
 from interlock.server.surface.tickets import TicketStore
 from interlock.server.surface.webhooks import WebhookStore
-from interlock.server.system.permissions import refuse_writable
+from interlock.server.system.permissions import give_to_owner, refuse_writable
 from interlock.server.system.supervision import Supervisor
 
 LOG_NAME: Final = "interlock.db"
@@ -243,6 +243,7 @@ def _lock(data: Path) -> int:
             with suppress(FileNotFoundError):
                 refuse_writable(path)
         descriptor = os.open(data / _LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        give_to_owner(data / _LOCK_NAME)
     except FileExistsError as error:
         raise SurfaceFailed(f"{data} is a file, not a folder") from error
     except OSError as error:
