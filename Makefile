@@ -52,10 +52,10 @@ quick: $(STAMP)
 	  $$(grep -rLE '$(PROCESSES)' --include='test_*.py' $(addprefix tests/,machine realms server spec transport mutants) | grep -vF $(addprefix -e ,$(WALKS)))
 
 # What the tests use besides Python: curl for the tour in the README, Spin and a C compiler for the model, proxies and a browser for
-# what stands in front, promtool (of prometheus) for metrics and alerts, a JDK for its HTTP client, Node for the libraries that check
+# what stands in front, systemd-analyze for its unit, promtool (of prometheus) for metrics and alerts, a JDK for its HTTP client, Node for the libraries that check
 # tokens there and for a generated client. The tests start what they need; no
 # service has to run. Each is a command, and the package that has it after a colon if that is called otherwise.
-PACKAGES := curl spin gcc nginx caddy chromium prometheus javac:default-jdk-headless node:nodejs npm
+PACKAGES := curl spin gcc nginx caddy haproxy systemd-analyze:systemd chromium prometheus javac:default-jdk-headless node:nodejs npm
 packages:
 	@PATH=$$PATH:/usr/sbin; for tool in $(PACKAGES); do command -v $${tool%:*} >/dev/null || missing="$$missing $${tool#*:}"; done; \
 	test -z "$$missing" && exit; \

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import gc
-import ipaddress
 import signal
 import socket
-from collections.abc import Callable
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager
 from typing import Final
 
 import structlog
 
-from interlock.machine.errors import SettingsError
 from interlock.server.app import app_over
 from interlock.server.draining import drain
-from interlock.server.environment import PREFIX
 from interlock.server.experience.transport.limits import TransportLimits
 from interlock.server.experience.transport.server import HttpServer
+from interlock.server.hosting import listeners
+from interlock.server.hosting.service_manager import keep_watchdog, notify
 from interlock.server.services import Services
 from interlock.server.settings import Settings
 from interlock.server.system.descriptors import fit_descriptors
@@ -45,10 +43,17 @@ async def serve(settings: Settings, *, on_ready: Callable[[str], None]) -> None:
     """
     asyncio.get_running_loop().set_exception_handler(log_unhandled)
     settings = fit_descriptors(settings)
-    listener = _listen(settings.host, settings.port, "port")
     for_metrics = None
     if settings.metrics_port is not None:
-        for_metrics = _listen(settings.metrics_host, settings.metrics_port, "metrics_port")
+        for_metrics = listeners.bind_port(settings.metrics_host, settings.metrics_port, "metrics_port")
+    with _listener(settings) as listener:
+        await _serve(settings, listener, for_metrics, on_ready)
+    _log.info("server.stopped")
+
+
+async def _serve(
+    settings: Settings, listener: socket.socket, for_metrics: socket.socket | None, on_ready: Callable[[str], None]
+) -> None:
     async with open_services(settings) as services, AsyncExitStack() as stack:
         stopping = _stop_signals()
         if for_metrics is not None:
@@ -60,19 +65,35 @@ async def serve(settings: Settings, *, on_ready: Callable[[str], None]) -> None:
             metrics = HttpServer(metrics_app(services.metrics.registry), _limits(settings, services))
             await _begin(metrics, for_metrics, "metrics_port")
             stack.push_async_callback(metrics.close, _METRICS_GRACE_S)
-            _log.info("metrics.listening", url=f"{_url(for_metrics)}/metrics")
+            _log.info("metrics.listening", url=f"{listeners.url_of(for_metrics)}/metrics")
         app = app_over(services)
         server = HttpServer(
             app, _limits(settings, services), fast_path=app.fast_path, on_pong=services.metrics.round_trip
         )
         begin_collecting()
         await _begin(server, listener, "port")
-        if not settings.trusted_proxies and not _on_loopback(listener):
+        if not settings.trusted_proxies and not listeners.is_local(listener):
             _log.warning("server.exposed", host=settings.host)
-        on_ready(_url(listener) + settings.base_path)
+        on_ready(listeners.url_of(listener) + ("" if settings.unix_socket else settings.base_path))
+        watchdog = asyncio.create_task(keep_watchdog())
+        stack.callback(watchdog.cancel)
+        notify("READY=1")
         await stopping.wait()
+        notify("STOPPING=1")
         await drain(server, services, settings.drain_s)
-    _log.info("server.stopped")
+
+
+@contextmanager
+def _listener(settings: Settings) -> Iterator[socket.socket]:
+    """Return the bound socket of the API; at the end, nothing of it is left in the file system."""
+    if not settings.unix_socket:
+        yield listeners.bind_port(settings.host, settings.port, "port")
+        return
+    listener = listeners.bind_unix_socket(settings.unix_socket)
+    try:
+        yield listener
+    finally:
+        listeners.remove_unix_socket(settings.unix_socket)
 
 
 def begin_collecting() -> None:
@@ -115,31 +136,6 @@ def _stop_signals() -> asyncio.Event:
     return stopping
 
 
-def _url(listener: socket.socket) -> str:
-    host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
-def _on_loopback(listener: socket.socket) -> bool:
-    return ipaddress.ip_address(listener.getsockname()[0].partition("%")[0]).is_loopback
-
-
-def _listen(host: str, port: int, setting: str) -> socket.socket:
-    """Return the socket to listen on; ``setting`` is the name of the port's setting.
-
-    It is bound before anything else is opened, so that a port in use is reported first.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-    except OSError as error:
-        listener.close()
-        raise _cant_listen(host, port, setting, error) from error
-    return listener
-
-
 async def _begin(server: HttpServer, listener: socket.socket, setting: str) -> None:
     """Start serving, once everything is open. Of two servers bound to one port (SO_REUSEADDR), only the first can listen.
 
@@ -150,13 +146,5 @@ async def _begin(server: HttpServer, listener: socket.socket, setting: str) -> N
         listener.listen()
     except OSError as error:
         host, port = listener.getsockname()[:2]
-        raise _cant_listen(host, port, setting, error) from error
+        raise listeners.cant_listen(f"{host} port {port}", setting, error) from error
     await server.start(listener)
-
-
-def _cant_listen(host: str, port: int, setting: str, error: OSError) -> SettingsError:
-    advice = ""
-    if error.errno == errno.EADDRINUSE:
-        names = f"--{setting.replace('_', '-')} or {PREFIX}{setting.upper()}"
-        advice = f"; end that program, or choose another port: {names}"
-    return SettingsError(f"can't listen on {host} port {port}: {error.strerror}{advice}")

@@ -157,7 +157,8 @@ def _words(kind: inspect.Type) -> str:  # noqa: PLR0911  # one for each kind of 
 def _share_a_port(settings: Settings) -> bool:
     hosts = {_address(settings.host), _address(settings.metrics_host)}
     return (
-        bool(settings.metrics_port)
+        not settings.unix_socket
+        and bool(settings.metrics_port)
         and settings.metrics_port == settings.port
         and (len(hosts) == 1 or not hosts.isdisjoint(_EVERY_ADDRESS))
     )

@@ -64,8 +64,10 @@ def serve(config: Path | None, **flags: Any) -> None:
 
     def on_ready(url: str) -> None:
         with console.capture() as said:
-            console.print(f"Interlock listens on [bold]{url}[/bold]  (OpenAPI: {url}/schema)", soft_wrap=True)
-            if settings.demo:
+            by_http = url.startswith("http")
+            schema = f"  (OpenAPI: {url}/schema)" if by_http else ""
+            console.print(f"Interlock listens on [bold]{url}[/bold]{schema}", soft_wrap=True)
+            if settings.demo and by_http:
                 print_tour(console, url)
         print_in_background(said.get().encode(console.encoding, "replace"))
 

@@ -22,6 +22,13 @@ class DeploymentSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     ] = False
     host: Annotated[str, Meta(min_length=1), doc("Address to listen on; 0.0.0.0 or :: for all.")] = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535), doc("Port to listen on; 0 chooses a free one.")] = 8700
+    unix_socket: Annotated[
+        str,
+        doc(
+            "Path of a Unix socket to listen on instead of `host` and `port`. Its owner's group may connect; a peer counts as"
+            " 127.0.0.1. Empty: none."
+        ),
+    ] = ""
     base_path: Annotated[
         BasePath,
         doc(

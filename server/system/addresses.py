@@ -7,7 +7,7 @@ from ipaddress import IPv6Address, IPv6Network, ip_address
 from typing import Final
 
 UNKNOWN: Final = "unknown"
-"""The address of a peer without one, such as on a Unix socket."""
+"""The address of a peer without one, such as one that has gone."""
 
 _V6_PREFIX: Final = 64
 

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from interlock.server import process
 from interlock.server.cli import main as cli
+from interlock.server.hosting import listeners
 from tests.support.server import ServerProcess, check_trace
 
 
@@ -29,16 +29,16 @@ def small_buffers(data: Path, **settings: Any) -> Iterator[ServerProcess]:
         check_trace(server.trace)
 
 
-_listen = process._listen
+_bind_port = listeners.bind_port
 
 
-def _listen_small(host: str, port: int, setting: str) -> socket.socket:
-    listener = _listen(host, port, setting)
+def _bind_small(host: str, port: int, setting: str) -> socket.socket:
+    listener = _bind_port(host, port, setting)
     # Accepted sockets inherit it.
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     return listener
 
 
 if __name__ == "__main__":
-    process._listen = _listen_small
+    listeners.bind_port = _bind_small
     cli.main()

@@ -17,7 +17,7 @@ from interlock.server.experience.problems import RequestRefused, problem_content
 from interlock.server.experience.transport.exchange import Exchange
 from interlock.server.experience.transport.frames import FrameReader
 from interlock.server.experience.transport.heartbeat import Heartbeat
-from interlock.server.experience.transport.limits import BODY_BYTES, TransportLimits
+from interlock.server.experience.transport.limits import BODY_BYTES, TransportLimits, peer_of
 from interlock.server.experience.transport.lingering_close import LINGER_S, LingeringClose
 from interlock.server.experience.transport.reader import Request, RequestReader
 from interlock.server.experience.transport.stall import StallWatch
@@ -86,7 +86,7 @@ class HttpConnection(asyncio.BufferedProtocol):
     def connection_made(self, transport: Any) -> None:
         """Accept the connection if the limits allow it, and start its time limit."""
         self._transport = transport
-        self._client = transport.get_extra_info("peername")
+        self._client = peer_of(transport)
         self._server = transport.get_extra_info("sockname")
         transport.set_write_buffer_limits(high=WRITE_BYTES)
         limits = self._port.limits

@@ -10,8 +10,16 @@ from interlock.server.guard.throttling.addresses import Addresses
 from interlock.server.settings import Settings
 from interlock.server.system.addresses import UNKNOWN, limit_key
 
+_THIS_MACHINE: Final = ("127.0.0.1", 0)
+
 BODY_BYTES: Final = 64 * 1024
 """Maximum content of a request: every endpoint takes a small JSON object or a form."""
+
+
+def peer_of(transport: Any) -> tuple[Any, ...] | None:
+    """Return the socket address of the peer; None if it is gone. The peer of a Unix socket is a process of this machine."""
+    peer = transport.get_extra_info("peername")
+    return _THIS_MACHINE if isinstance(peer, str) else peer
 
 
 class TransportLimits:
@@ -32,7 +40,7 @@ class TransportLimits:
 
     def take(self, transport: Any) -> ConnectionSlot:
         """Count the connection of ``transport``, even beyond the limits."""
-        peer = transport.get_extra_info("peername")
+        peer = peer_of(transport)
         address = self.addresses.client(peer[0] if peer else None, ())
         counted = address != UNKNOWN and self.addresses.counts(address) and not self.addresses.trusts(address)
         slot = ConnectionSlot(self, transport, address, limit_key(address) if counted else None)

@@ -47,12 +47,15 @@ class HttpServer:
     async def start(self, listener: socket.socket) -> None:
         """Accept connections on ``listener``, which is bound."""
         loop = asyncio.get_running_loop()
-        # Accepted sockets inherit it. Otherwise the kernel takes megabytes, and keeps them after the connection was cut.
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
+        is_unix = listener.family == socket.AF_UNIX
+        if not is_unix:
+            # Accepted sockets inherit it. Otherwise the kernel takes megabytes, and keeps them after the connection was cut.
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
+        create_server = loop.create_unix_server if is_unix else loop.create_server
         # libuv accepts one connection per turn and listener: without duplicates, the last of a burst would wait hundreds of
         # turns.
         for each in (listener, *(listener.dup() for _ in range(_ACCEPTS - 1))):
-            server = await loop.create_server(lambda: HttpConnection(self._port), sock=each, backlog=_BACKLOG)
+            server = await create_server(lambda: HttpConnection(self._port), sock=each, backlog=_BACKLOG)
             self._servers.append(server)
 
     def stop_accepting(self) -> None:
