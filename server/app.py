@@ -6,6 +6,7 @@ from litestar import Router
 
 from interlock.realm import Realms
 from interlock.server.experience.endpoints import (
+    account,
     auth,
     connect,
     exchange,
@@ -49,6 +50,7 @@ def build_app(settings: Settings, realms: Realms | None = None) -> InstrumentedA
         route_handlers=[
             *sessions.HANDLERS,
             *auth.HANDLERS,
+            *account.HANDLERS,
             *oauth.HANDLERS,
             *exchange.HANDLERS,
             *executions.HANDLERS,

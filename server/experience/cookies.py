@@ -37,6 +37,9 @@ _MARKER: Final = re.compile(
     + rb"-([0-9a-v]{36})=(0|[1-9][0-9]{0,15})\.([A-Za-z0-9_-]{43})[ \t]*(?=;|$)"
 )
 
+STORED_BY_PAGES: Final = '"cache", "storage"'
+"""Clear-Site-Data for what pages of this origin stored. Not "cookies": that would delete those of sibling hosts too."""
+
 _REMOVED_AT_ONCE: Final = 12
 """Markers that one response removes. By default a proxy takes 4 KiB of headers; later responses remove the others."""
 
@@ -87,9 +90,9 @@ def clearing_cookies(shown: Presented) -> list[Cookie]:
     return [_cookie("", 0), *[_cookie("", 0, each) for each in list(shown.markers)[:_REMOVED_AT_ONCE]]]
 
 
-def device_cookie(value: str) -> Cookie:
-    """Return the cookie for a ``value`` made by ``Devices.issue``, by which the account recognises this browser."""
-    return _cookie(value, LIFE_S, key=DEVICE_COOKIE)
+def device_cookie(value: str | None) -> Cookie:
+    """Return the cookie for a ``value`` made by ``Devices.issue``, by which the account knows this browser; None removes it."""
+    return _cookie(value or "", LIFE_S if value else 0, key=DEVICE_COOKIE)
 
 
 def _markers(services: Services, scope: Any) -> dict[str, int]:

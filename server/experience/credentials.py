@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
-from interlock.machine.errors import CredentialInvalid, CredentialMissing, CredentialRefused, OriginRefused
+from interlock.machine.errors import CredentialInvalid, CredentialMissing, CredentialRefused, LoginTooOld, OriginRefused
 from interlock.machine.session.session import Session
 from interlock.server.guard.origins import Use, parse_origins, why_refused
 from interlock.server.runtime.authenticator import Authentication
@@ -130,3 +130,18 @@ async def authenticate_bearer(services: Services, scope: Any) -> Authentication:
     if not isinstance(token, str):
         raise token
     return await services.authenticator.by_access_token(token)
+
+
+def ensure_recent_login(services: Services, session: Session) -> None:
+    """Prevent the holder of a stolen access token from ending the owner's other sessions, or the account (ASVS 7.5.2).
+
+    Raises:
+        LoginTooOld: the last login on ``session`` is too old, or its time is unknown.
+    """
+    max_age_s = services.settings.recent_login_s
+    auth_time_ms = session.auth_time_ms
+    if session.subject is None or (
+        auth_time_ms is not None and services.clock.now_ms() - auth_time_ms <= max_age_s * 1000
+    ):
+        return
+    raise LoginTooOld(round(max_age_s))

@@ -54,7 +54,7 @@ class Settings(DeploymentSettings, frozen=True, forbid_unknown_fields=True, kw_o
     idle_timeout_s: Annotated[Seconds, doc("A session without activity for this long expires.")] = 1800.0
     absolute_timeout_s: Annotated[Seconds, doc("A session expires this long after its last login.")] = 43_200.0
     recent_login_s: Annotated[
-        Seconds, doc("Ending other sessions needs a login on this one at most this long ago.")
+        Seconds, doc("Ending other sessions, or the account, needs a login on this one at most this long ago.")
     ] = 900.0
     access_token_s: Annotated[Count, doc("Lifetime of an access token, in whole seconds.")] = 300
     refresh_grace_s: Annotated[

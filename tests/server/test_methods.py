@@ -24,7 +24,7 @@ METHODS = {
     "/api/auth/password": {"POST"},
     "/api/sessions": {"GET", "DELETE"},
     "/api/sessions/{session_id}": {"DELETE"},
-    "/api/account": {"GET"},
+    "/api/account": {"DELETE", "GET"},
     "/api/realms/{realm}/outcomes": {"POST"},
     "/api/events": {"GET"},
     "/api/events/stream": {"GET"},

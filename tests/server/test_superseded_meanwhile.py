@@ -7,7 +7,7 @@ the credential was verified; the call must not be in the log after it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -104,7 +104,7 @@ CALLS: Final[dict[str, Callable[[House], Awaitable[tuple[bool, object]]]]] = {
         "POST", "/api/auth/password", {"current_password": PASSWORD, "new_password": "another long password of hers"}
     ),
 }
-"""Every call that changes something under a session's authority. Logout is not one: it only ends a session."""
+"""Every call that changes a session or an execution under a session's authority. Logout is not one: it only ends a session."""
 
 ENDS: Final = {
     "a login": Reauthenticate,
@@ -181,6 +181,38 @@ async def test_a_call_is_not_recorded_after_its_account_lost_its_rights(tmp_path
         # A new password that came first ends the older sessions whatever follows.
         assert own <= ({"revoke"} if call == "change the password" and succeeded else set()), said
         assert not succeeded or call in {"a ticket", "change the password"}, said
+
+
+@pytest.mark.checks("authority_at_append")
+@pytest.mark.parametrize("end", [*ENDS, *ACCOUNT_ENDS])
+@asynchronous
+async def test_a_superseded_credential_deletes_no_account(tmp_path: Path, end: str) -> None:
+    async with house(tmp_path) as ada:
+        accounts, subject = ada.services.accounts, ada.own.subject or ""
+        owner = await accounts.by_id(subject) or pytest.fail("no account")
+        await accounts.turns.take(subject)
+        if end in ENDS:
+            taken: Any = Reauthenticate(subject, "password") if end == "a login" else Revoke("revoked")
+            superseding: Coroutine[Any, Any, object] = ada.services.sessions.submit(
+                ada.own.session_id, *commands("elsewhere", taken)
+            )
+        else:
+            password = owner.account.password or ""
+            taken = ChangePassword(password, "B" * 43) if end == "another password" else ACCOUNT_ENDS[end]()
+            superseding = accounts.submit(subject, *commands("elsewhere", taken))
+        # On the account, the other change comes first; the call, with a still valid credential, waits for its turn.
+        first = asyncio.ensure_future(superseding)
+        await asyncio.sleep(0)
+        calling = asyncio.ensure_future(_http("DELETE", "/api/account")(ada))
+        await eventually(lambda: len(accounts.turns._waiting[subject]) == (1 if end in ENDS else 2))
+        if end in ENDS:
+            await first
+        accounts.turns.give(subject)
+        await first
+        succeeded, said = await calling
+        assert not succeeded, said
+        deletes = [each for each in await ada.records() if each.transition.event == "delete"]
+        assert [each.transition.actor for each in deletes] == (["elsewhere"] if end == "a delete" else [])
 
 
 @pytest.mark.checks("authority_at_append")

@@ -1,4 +1,4 @@
-"""Endpoints of accounts and tokens: register, get the own account, log in, refresh, log out, change the password."""
+"""Endpoints of accounts and tokens: register, log in, refresh, log out, change the password."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final
 
 import msgspec
 import structlog
-from litestar import Request, Response, get, post
+from litestar import Request, Response, post
 from litestar.params import JSONBody
 from litestar.types import ControllerRouterHandler
 from msgspec import Meta
@@ -22,7 +22,6 @@ from interlock.machine.errors import (
     PasswordRefused,
     PasswordWrong,
     RateLimited,
-    SessionEnded,
     SessionNotFound,
     TransitionRefused,
 )
@@ -39,12 +38,11 @@ from interlock.server.experience.admission import (
     login_of_account,
 )
 from interlock.server.experience.calls import CREDENTIALS, SECURITY, services_for_page, services_of
-from interlock.server.experience.credentials import caller
 from interlock.server.experience.guards import admitted, each_of, own_page, session_holder, with_body
 from interlock.server.experience.headers import RECEIPT_HEADER, receipt_header
 from interlock.server.experience.openapi.headers import may_send
 from interlock.server.experience.problems import handle, responses
-from interlock.server.experience.responses import AccountResponse, AccountView, TokenResponse
+from interlock.server.experience.responses import AccountResponse, TokenResponse
 from interlock.server.experience.vocabulary import RefreshToken
 
 _log = structlog.get_logger("interlock.security")
@@ -94,26 +92,6 @@ async def register(request: Request[Any, Any, Any], data: JSONBody[Credentials])
         key = limit_key_of(request.scope)
         owner = await services.logins.register(data.email, data.password, key)
     return AccountResponse(owner.account_id, owner.data.email or "", rfc3339(owner.account.created_at_ms))
-
-
-@get(
-    "/api/account",
-    tags=["auth"],
-    summary="My account",
-    responses=responses(*CREDENTIALS, NotAuthenticated),
-    security=SECURITY,
-)
-async def get_own_account(request: Request[Any, Any, Any]) -> AccountView:
-    """Get the account of the access token's session."""
-    services = services_of(request)
-    session = await caller(services, request.scope)
-    if session.subject is None:
-        raise NotAuthenticated("log in first: an anonymous session has no account")
-    owner = await services.accounts.by_id(session.subject)
-    if owner is None:
-        raise SessionEnded("account_deleted")
-    account = owner.account
-    return AccountView(account.account_id, owner.data.email, list(account.groups), rfc3339(account.created_at_ms))
 
 
 @post(
@@ -197,8 +175,7 @@ async def logout(request: Request[Any, Any, Any], data: JSONBody[RefreshBody | N
     except (CredentialRefused, SessionNotFound) as refused:
         answer = handle(request, refused)
     if shown.by_page:
-        # Data that pages of this origin stored. Not "cookies": that would delete those of sibling hosts too.
-        answer.headers["clear-site-data"] = '"cache", "storage"'
+        answer.headers["clear-site-data"] = cookies.STORED_BY_PAGES
     if shown.by_page or shown.kept is not None:
         answer.cookies += cookies.clearing_cookies(shown)
     return answer
@@ -250,4 +227,4 @@ async def change_password(request: Request[Any, Any, Any], data: JSONBody[Passwo
     return answer
 
 
-HANDLERS: Final[list[ControllerRouterHandler]] = [register, get_own_account, login, refresh, logout, change_password]
+HANDLERS: Final[list[ControllerRouterHandler]] = [register, login, refresh, logout, change_password]

@@ -37,7 +37,7 @@ from interlock.server.experience.calls import (
     services_for_page,
     services_of,
 )
-from interlock.server.experience.credentials import authenticate_caller, caller
+from interlock.server.experience.credentials import authenticate_caller, caller, ensure_recent_login
 from interlock.server.experience.headers import RECEIPT_HEADER, receipt_header
 from interlock.server.experience.openapi.headers import may_send
 from interlock.server.experience.problems import RequestRefused, responses
@@ -188,7 +188,7 @@ async def end_session(request: Request[Any, Any, Any], session_id: FromPath[str]
     own = await caller(services, request.scope)
     session = await _own_session(services, own, session_id)
     if session_id != own.session_id:
-        _ensure_recent_login(services, own)
+        ensure_recent_login(services, own)
     receipt = await services.sessions.end(session, "revoked", own.subject or "anonymous", under=authority_of(own))
     return Response(None, status_code=204, headers=receipt_header(receipt))
 
@@ -206,27 +206,12 @@ async def end_other_sessions(request: Request[Any, Any, Any]) -> Response[EndedR
     """End all other sessions of the caller's account. The calling session needs a recent login."""
     services = services_of(request)
     own = await caller(services, request.scope)
-    _ensure_recent_login(services, own)
+    ensure_recent_login(services, own)
     receipts: list[Receipt] = []
     if own.subject is not None:
         end_all = services.account_sessions.end_all
         receipts = await end_all(own.subject, "revoked", own.subject, but=own.session_id, under=authority_of(own))
     return ended_response(receipts)
-
-
-def _ensure_recent_login(services: Services, session: Session) -> None:
-    """Prevent the holder of a stolen access token from ending the owner's other sessions (ASVS 7.5.2).
-
-    Raises:
-        LoginTooOld: the last login on ``session`` is too old, or its time is unknown.
-    """
-    max_age_s = services.settings.recent_login_s
-    auth_time_ms = session.auth_time_ms
-    if session.subject is None or (
-        auth_time_ms is not None and services.clock.now_ms() - auth_time_ms <= max_age_s * 1000
-    ):
-        return
-    raise LoginTooOld(round(max_age_s))
 
 
 async def _own_session(services: Services, own: Session, session_id: str) -> Session:

@@ -18,6 +18,9 @@ from interlock.server.runtime.door import Change, Door, Outcome, commands
 from interlock.server.runtime.feed import Feed
 from interlock.server.surface.accounts import AccountStore, Owner, PersonalData
 
+__all__ = ["Accounts", "Owner"]
+"""Includes a type of the surface, which the experience uses but may not import from there."""
+
 
 class Accounts(Door[Account]):
     """All accounts."""

@@ -1,4 +1,4 @@
-"""Registration, authentication by password or by an identity provider, and password changes."""
+"""Registration, authentication by password or by an identity provider, password changes, and deletion by the owner."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 
 from interlock.machine.account.account import Account
-from interlock.machine.account.commands import SetGroups
+from interlock.machine.account.commands import Delete, SetGroups
 from interlock.machine.account.machine import authority_of, ensure_active
 from interlock.machine.errors import (
     AccountDisabled,
@@ -97,7 +97,7 @@ class Login:
 
 
 class Logins:
-    """Registration and login. ``register``: an unknown user of the identity provider gets an account at the first login."""
+    """What owners do. ``register``: an unknown user of the identity provider gets an account at the first login."""
 
     def __init__(  # noqa: PLR0913  # each by name
         self,
@@ -234,6 +234,27 @@ class Logins:
         If the server dies before all of them have ended, its next start ends the rest.
         """
         return await self._account_sessions.end_superseded_at_last(owner.account, owner.account_id)
+
+    async def delete_account(self, session: Session) -> Receipt:
+        """Delete the account of ``session`` and its personal data, then end all its sessions. Return the last receipt.
+
+        From the first record on no session of the account serves. If the server dies before all of them have ended, its next
+        start ends the rest.
+
+        Raises:
+            CredentialRefused: since the caller read the session, it has ended, lost its rights, or had another login.
+        """
+        subject, under = session.subject or "", session_machine.authority_of(session)
+        try:
+            outcome = await self._accounts.erase(subject, subject, Delete(), under=under)
+        except (AccountDisabled, CredentialInvalid, TransitionRefused):
+            await self._accounts.ensure_serves(session)
+            raise
+        except AuthorityLost:
+            await self._sessions.explain_lost(under)
+            raise
+        ended = await self._account_sessions.end_superseded_at_last(outcome.instance, "server")
+        return max(filter(None, [outcome.receipt, *ended]))
 
     async def _account_of(self, identity: VerifiedIdentity) -> Account:
         owner = await self._accounts.by_identity(identity.issuer, identity.subject)

@@ -173,7 +173,7 @@ SESSIONS: Final[tuple[Mutant, ...]] = (
         "Whoever holds a token of a login of long ago ends all other sessions of the account.",
         "7.5.2",
         "test_an_old_login_can_end_only_its_own_session",
-        at("sessions:end_other_sessions", drop("_ensure_recent_login(services, own)")),
+        at("sessions:end_other_sessions", drop("ensure_recent_login(services, own)")),
     ),
     Mutant(
         "An ID token is taken until it expires by itself, which may be days.",
