@@ -1,4 +1,4 @@
-"""The table of WebSocket close codes: code, reason, and what the client does next.
+"""The table of WebSocket close codes: code, reason, and what the client does next. And what it does after a refusal.
 
 An error's close code is chosen by ``closing_for`` in ``server/experience/sockets/closings.py``, a record's by
 :meth:`interlock.machine.session.conversation.Conversation.observe`, and that of a bad frame where it is read
@@ -26,6 +26,19 @@ class ClientAction(enum.Enum):
     START_SESSION = "start a new session"
     FIX_CLIENT = "fix the client"
     ASK_USER = "wait for the user"
+
+
+class Recovery(enum.StrEnum):
+    """What a client must do after a problem."""
+
+    FIX_REQUEST = "fix_request"
+    LOG_IN = "log_in"
+    REFRESH = "refresh"
+    START_SESSION = "start_session"
+    GET_SESSION = "get_session"
+    ASK_USER = "ask_user"
+    ASK_ADMINISTRATOR = "ask_administrator"
+    RETRY_LATER = "retry_later"
 
 
 class CloseCode(msgspec.Struct, frozen=True):

@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import Final
 
 import msgspec
 
 from interlock.machine import errors
+from interlock.machine.closing import Recovery
 
-
-class Recovery(StrEnum):
-    """What a client must do after a problem."""
-
-    FIX_REQUEST = "fix_request"
-    LOG_IN = "log_in"
-    REFRESH = "refresh"
-    START_SESSION = "start_session"
-    GET_SESSION = "get_session"
-    ASK_USER = "ask_user"
-    ASK_ADMINISTRATOR = "ask_administrator"
-    RETRY_LATER = "retry_later"
+__all__ = ["BY_STATUS", "KINDS", "UNKNOWN_SESSION", "Kind", "Recovery", "problem_kinds"]
 
 
 class Kind(msgspec.Struct, frozen=True):

@@ -1,0 +1,147 @@
+"""The ASGI middleware before a real application in a real server: live sessions only, and their end closes what is open."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+
+import httpx
+import pytest
+from websockets.asyncio.client import connect
+
+from interlock.asgi.denials import DENIALS, Denial
+from interlock.asgi.verifier import client_name
+from interlock.server.experience.problem_kinds import problem_kinds
+from interlock.server.guard.secrets import Secrets
+from tests.clients.back_ends import back_end, ended, opened, works
+from tests.support.client import Client, logged_in
+from tests.support.relay import relay_to
+from tests.support.running import eventually, scenario
+from tests.support.server import ServerProcess, running_server
+
+ECHO = [sys.executable, "-m", "tests.clients.echo"]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    with running_server(tmp_path_factory.mktemp("asgi") / "data") as process:
+        yield process
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {token}"}
+
+
+@scenario()
+async def test_sockets_of_an_application_close_when_their_session_ends(server: ServerProcess) -> None:
+    async with back_end(ECHO, server.url, server) as port:
+        await works(server, port)
+
+
+@scenario()
+async def test_a_socket_that_only_pushes_is_closed_too(server: ServerProcess) -> None:
+    async with back_end(ECHO, server.url, server) as port, await logged_in(server.url) as ada:
+        headers = bearer(ada.access_token)
+        async with connect(f"ws://127.0.0.1:{port}/deaf", additional_headers=headers, proxy=None) as socket:
+            assert await socket.recv() == "tick"
+            (await ada.request("POST", "/api/auth/logout")).raise_for_status()
+            assert await ended(socket) == (4403, "session ended: logout")
+
+
+@scenario()
+async def test_a_request_is_served_to_the_holder_of_a_live_session(server: ServerProcess) -> None:
+    async with (
+        back_end(ECHO, server.url, server) as port,
+        await logged_in(server.url) as ada,
+        Client(server.url) as visitor,
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http,
+    ):
+        subject = (await ada.session())["subject"]
+        token = bearer(ada.access_token)
+        assert (await http.get("/", headers=token)).text == subject
+        await visitor.begin()
+        refusals = {
+            "credential-missing": (401, {}),
+            "token-expired": (401, bearer("made.up.token")),
+            "login-required": (403, bearer(visitor.access_token)),
+        }
+        for name, (status, headers) in refusals.items():
+            refused = await http.get("/", headers=headers)
+            assert (refused.status_code, refused.json()["type"]) == (status, f"urn:interlock:problem:{name}")
+        (await ada.request("POST", "/api/auth/logout")).raise_for_status()
+        # The token was found good before: the end empties the cache long before its entry is too old.
+        await eventually(lambda: refused_now(http, token), within_s=5)
+
+
+@scenario()
+async def test_a_response_that_streams_ends_with_the_session(server: ServerProcess) -> None:
+    async with (
+        back_end(ECHO, server.url, server) as port,
+        await logged_in(server.url) as ada,
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http,
+        http.stream("GET", "/stream", headers=bearer(ada.access_token)) as stream,
+    ):
+        parts = stream.aiter_bytes()
+        assert await anext(parts)
+        (await ada.request("POST", "/api/auth/logout")).raise_for_status()
+        with pytest.raises(httpx.RemoteProtocolError):
+            async for _ in parts:
+                pass
+
+
+@scenario()
+async def test_an_end_that_the_stream_missed_is_heard_of_later(server: ServerProcess) -> None:
+    async with (
+        relay_to(server.url) as relay,
+        back_end(ECHO, relay.url, server) as port,
+        await logged_in(server.url) as ada,
+    ):
+        socket = await opened(port, ada.access_token)
+        await socket.recv()
+        relay.freeze()
+        relay.cut()
+        (await ada.request("POST", "/api/auth/logout")).raise_for_status()
+        relay.thaw()
+        assert await ended(socket) == (4403, "session ended: logout")
+
+
+@scenario()
+async def test_while_interlock_is_silent_nothing_is_served(
+    server: ServerProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STALE_AFTER_S", "3")
+    async with (
+        relay_to(server.url) as relay,
+        back_end(ECHO, relay.url, server) as port,
+        await logged_in(server.url) as ada,
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as http,
+    ):
+        socket = await opened(port, ada.access_token)
+        await socket.recv()
+        relay.freeze()
+        assert await ended(socket) == (1013, "overloaded")
+        refused = await http.get("/", headers=bearer(ada.access_token))
+        assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
+        assert await ended(await opened(port, ada.access_token)) == (1013, "overloaded")
+        relay.thaw()
+
+        await eventually(lambda: served(http, ada.access_token))
+
+
+async def refused_now(http: httpx.AsyncClient, token: dict[str, str]) -> bool:
+    return (await http.get("/", headers=token)).status_code == httpx.codes.UNAUTHORIZED
+
+
+async def served(http: httpx.AsyncClient, token: str) -> bool:
+    return (await http.get("/", headers=bearer(token))).is_success
+
+
+@pytest.mark.parametrize("denial", DENIALS, ids=lambda denial: denial.problem)
+def test_a_refusal_says_what_interlock_would_say(denial: Denial) -> None:
+    kinds = {(kind.name, kind.status, kind.recovery) for kind in problem_kinds()}
+    assert (denial.problem, denial.status, denial.recovery) in kinds
+
+
+def test_the_name_of_a_client_is_read_from_its_secret(server: ServerProcess) -> None:
+    for name in ("shop", "a-b", "x"):
+        assert client_name(Secrets(server.data / "keys", "client").create(name, 1)) == name
