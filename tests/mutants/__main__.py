@@ -87,10 +87,11 @@ def _try_all(mutants: Sequence[Mutant], jobs: int, console: Console) -> list[Ver
     ):
         task = progress.add_task("control run", total=len(mutants), last="every node, without a mutant")
         tree = copy_sources(Path(folder) / "control")
-        unmutated = control(tree, mutants)
-        if unmutated.status != 0:
-            console.print(f"[bold red]The control run failed[/bold red] (status {unmutated.status}):")
-            console.print(tail(unmutated), markup=False)
+        failed = [run for run in control(tree, mutants, jobs=jobs) if run.status != 0]
+        for run in failed:
+            console.print(f"[bold red]The control run failed[/bold red] (status {run.status}):")
+            console.print(tail(run), markup=False)
+        if failed:
             return []
         progress.update(task, description="mutants", last="")
 

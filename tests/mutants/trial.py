@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -49,7 +50,8 @@ _DROPPED: Final = ("COVERAGE", "COV_", "PYTEST", "PYTHONDONTWRITEBYTECODE")
 """The control run leaves bytecode for the others."""
 _TEST_LIMIT_S: Final = 5.0
 """The test's own limit soon catches a mutant that leaves a caller waiting for ever."""
-_OUTPUT: Final = ".output"
+_LEFT: Final = ".left"
+"""The folder of what runs leave behind."""
 _TESTS_FAILED: Final = 1
 _BROKEN: Final = re.compile(r"^E +(NameError|UnboundLocalError|ImportError|SyntaxError)\b.*", re.MULTILINE)
 """Failures of tests whose code is broken altogether."""
@@ -88,11 +90,28 @@ def copy_sources(folder: Path) -> Path:
     return folder
 
 
-def control(tree: Path, mutants: Iterable[Mutant]) -> Run:
-    """Run every node on the unchanged sources. They must pass, or a later failure shows nothing."""
-    nodes = sorted({mutant.node for mutant in mutants})
-    with running() as runner:
-        return runner.run(tree, nodes, limit_s=CONTROL_LIMIT_S, test_limit_s=CONTROL_LIMIT_S)
+def control(tree: Path, mutants: Iterable[Mutant], *, jobs: int) -> list[Run]:
+    """Run every node on the unchanged sources, in ``jobs`` parts at once. They must pass, or a later failure shows nothing."""
+    parts = _parts(sorted({mutant.node for mutant in mutants}), jobs)
+
+    def run(part: int) -> Run:
+        limits = {"limit_s": CONTROL_LIMIT_S, "test_limit_s": CONTROL_LIMIT_S}
+        with running() as runner:
+            return runner.run(tree, parts[part], name=f"control-{part}", **limits)
+
+    with ThreadPoolExecutor(len(parts)) as pool:
+        return list(pool.map(run, range(len(parts))))
+
+
+def _parts(nodes: Iterable[str], count: int) -> list[list[str]]:
+    """Divide ``nodes`` into at most ``count`` parts. A file's nodes stay together, since they may share a server."""
+    files: dict[str, list[str]] = {}
+    for node in nodes:
+        files.setdefault(node.partition("::")[0], []).append(node)
+    parts: list[list[str]] = [[] for _ in range(min(count, len(files)))]
+    for part, file in zip(itertools.cycle(parts), files.values(), strict=False):
+        part.extend(file)
+    return parts
 
 
 def try_all(
@@ -141,14 +160,24 @@ class Runner:
         self._process.communicate()
 
     def run(
-        self, tree: Path, nodes: Sequence[str], *, limit_s: float = LIMIT_S, test_limit_s: float = _TEST_LIMIT_S
+        self,
+        tree: Path,
+        nodes: Sequence[str],
+        *,
+        name: str = "trial",
+        limit_s: float = LIMIT_S,
+        test_limit_s: float = _TEST_LIMIT_S,
     ) -> Run:
-        """Run ``nodes`` in ``tree``. Leave none of its processes running, even after a timeout."""
+        """Run ``nodes`` in ``tree``. Leave none of its processes running, even after a timeout.
+
+        ``name`` tells the files of runs that share a tree apart.
+        """
         # The same examples each time, so that no verdict depends on luck.
-        options = ["-q", "-x", "--tb=short", "--hypothesis-seed=0", f"--basetemp={tree / '.tmp'}"]
+        options = ["-q", "-x", "--tb=short", "--hypothesis-seed=0", f"--basetemp={tree / _LEFT / name}"]
         # Only the plug-in that is needed: the others take longer to load than most nodes to run.
         options += ["-p", "no:cacheprovider", "-p", "_hypothesis_pytestplugin"]
-        output = tree / _OUTPUT
+        (tree / _LEFT).mkdir(exist_ok=True)
+        output = tree / _LEFT / f"{name}.txt"
         request: Request = {
             "tree": str(tree),
             "arguments": [*options, *nodes],
@@ -209,5 +238,5 @@ def _link(tree: Path, folder: Path) -> None:
     """Link a copy of ``tree``, which takes no space, with the bytecode of the control run."""
     if folder.exists():
         raise MutantError(f"two mutants are called {folder.name}")
-    left = shutil.ignore_patterns(".tmp", ".hypothesis", _OUTPUT)
+    left = shutil.ignore_patterns(_LEFT, ".hypothesis")
     shutil.copytree(tree, folder, symlinks=True, copy_function=os.link, ignore=left)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import os
 from collections.abc import Callable, Coroutine
 from typing import Any, ParamSpec
 
@@ -14,7 +13,7 @@ from tests.support import running
 
 P = ParamSpec("P")
 
-LIMIT_S = float(os.environ.get("TEST_LIMIT_S", running.LIMIT_S))
+LIMIT_S = running.PATIENCE_S
 """A hanging test fails, and soon if that is expected."""
 
 

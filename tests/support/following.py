@@ -13,7 +13,7 @@ import websockets
 from websockets.asyncio.client import ClientConnection
 
 from tests.support.client import Client
-from tests.support.running import eventually
+from tests.support.running import PATIENCE_S, eventually
 
 STREAM = ("accepted", "progress", "outcome")
 
@@ -90,7 +90,7 @@ class Follower:
 
     async def until(self, condition: Callable[[], Any], within_s: float = 60) -> Any:
         """Wait until ``condition()`` is true after some message, and return its value."""
-        async with asyncio.timeout(within_s):
+        async with asyncio.timeout(min(within_s, PATIENCE_S)):
             while not (found := condition()):
                 self._changed.clear()
                 await self._changed.wait()
