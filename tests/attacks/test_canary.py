@@ -18,6 +18,7 @@ import pytest
 import websockets
 
 from interlock.server.guard.secrets import Secrets
+from tests.support import failing
 from tests.support.canary import Canaries
 from tests.support.client import Client, new_email
 from tests.support.log import interlock
@@ -33,7 +34,7 @@ BROWSER = {"sec-fetch-site": "same-origin"}
 class FailingServer(ServerProcess):
     """A server with faults whose errors contain secrets."""
 
-    entry = "tests.support.failing"
+    prepare = staticmethod(failing.put_in)
 
 
 class Run:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
 import resource
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -23,7 +21,7 @@ from tests.faults.test_keys_gone import unusable
 from tests.faults.test_no_descriptor import KEPT_S, all_is_answered, events, has_keys, made_secrets, one_connection
 from tests.faults.test_start import said
 from tests.support.client import hello
-from tests.support.few_files import LIMIT, MODULE, limit_of, limited
+from tests.support.few_files import limit_files, limit_of, limited
 from tests.support.log import interlock, verify
 from tests.support.metrics import metrics_url, scrape
 from tests.support.running import eventually, scenario
@@ -100,14 +98,8 @@ def test_a_low_soft_limit_is_raised_to_the_hard_one(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("flags", "enough"), [((), RESERVE + 1), (("--metrics-port", "0"), RESERVE + 2)])
 def test_a_start_with_too_few_descriptors_is_refused(tmp_path: Path, flags: tuple[str, ...], enough: int) -> None:
-    outcome = subprocess.run(
-        [sys.executable, "-m", MODULE, "serve", "--port", "0", "--data", str(tmp_path / "data"), *flags],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-        env={**os.environ, LIMIT: f"{enough - 1}:{enough - 1}"},
-    )
+    too_few = partial(limit_files, enough - 1, enough - 1)
+    outcome = interlock("serve", "--port", "0", "--data", tmp_path / "data", *flags, prepare=too_few)
     assert re.findall(r"\d+", said(outcome))[:2] == [str(enough - 1), str(enough)]
     assert not (tmp_path / "data").exists()
 

@@ -74,13 +74,7 @@ def data(made: Path, tmp_path: Path) -> Path:
 
 def start(data: Path, *flags: str) -> subprocess.CompletedProcess[str]:
     """Try to start a server that must refuse."""
-    return subprocess.run(
-        [sys.executable, "-m", "interlock.server.cli", "serve", "--port", "0", "--data", str(data), *flags],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    return interlock("serve", "--port", "0", "--data", data, *flags)
 
 
 def test_a_clean_stop_signs_the_last_record(data: Path) -> None:

@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import socket
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import httpx
 import pytest
 
+from tests.support.log import interlock
 from tests.support.server import running_server
 
 
 def start(data: Path, *flags: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "interlock.server.cli", "serve", "--port", "0", "--data", str(data), *flags],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-        env={**os.environ, "INTERLOCK_CHEAP_PASSWORDS_FOR_TESTS": "1", **environment},
-    )
+    variables = {"INTERLOCK_CHEAP_PASSWORDS_FOR_TESTS": "1", **environment}
+    return interlock("serve", "--port", "0", "--data", data, *flags, environment=variables)
 
 
 def said(outcome: subprocess.CompletedProcess[str]) -> str:

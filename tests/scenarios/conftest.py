@@ -12,16 +12,8 @@ from tests.support.server import ServerProcess, running_server
 from tests.support.tallies import create
 
 
-@pytest.fixture(scope="package", autouse=True)
-def from_nothing() -> Iterator[None]:
-    """Start servers as a user starts them."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ServerProcess, "forked", False)
-        yield
-
-
 @pytest.fixture(scope="package")
-def server(from_nothing: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:  # noqa: ARG001  # its effect
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """Run one server that scenarios without special settings share. Its log must verify at the end."""
     with running_server(tmp_path_factory.mktemp("shared") / "data") as process:
         yield process

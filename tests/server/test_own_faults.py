@@ -9,6 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.support import failing as failing_code
 from tests.support.client import Client, closed, hello, logged_in
 from tests.support.metrics import log_rows, scrape
 from tests.support.running import eventually, run, until
@@ -18,7 +19,7 @@ SECRET = "explode, correct horse battery staple"
 
 
 class FailingServer(ServerProcess):
-    entry = "tests.support.failing"
+    prepare = staticmethod(failing_code.put_in)
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ from interlock.server.settings import HEAD_NAME
 from interlock.server.system import supervision
 from interlock.server.system.supervision import Supervisor, progressed
 from interlock.server.system.workers import Workers
+from tests.support import failing_background
 from tests.support.asynchronous import asynchronous
 from tests.support.client import closed, hello, logged_in
 from tests.support.metrics import log_rows, scrape
@@ -37,7 +38,7 @@ def work(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
 
 
 class FailingServer(ServerProcess):
-    entry = "tests.support.failing_background"
+    prepare = staticmethod(failing_background.put_in)
     probe = "/health/live"
 
 

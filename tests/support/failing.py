@@ -11,7 +11,6 @@ import asyncio
 from typing import Any
 
 from interlock.machine.session.conversation import Conversation
-from interlock.server.cli.main import main
 from interlock.server.guard.passwords.hashing import Passwords
 from interlock.server.guard.tickets import Tickets
 
@@ -45,8 +44,8 @@ def _failing_at_once(what: Any, position: int) -> Any:
     return call
 
 
-if __name__ == "__main__":
+def put_in() -> None:
+    """Put the faults in."""
     Conversation.receive_text = _failing_at_once(Conversation.receive_text, 1)  # type: ignore[method-assign]  # a fault that is put in
     Passwords.verify = _failing(Passwords.verify, 2)  # type: ignore[method-assign]  # a fault that is put in
     Tickets.redeem = _failing(Tickets.redeem, 1)  # type: ignore[method-assign]  # a fault that is put in
-    main()

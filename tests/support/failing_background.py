@@ -6,7 +6,6 @@ import itertools
 import os
 from typing import Any
 
-from interlock.server.cli.main import main
 from interlock.server.guard.keys.keyring import KeyRing
 from interlock.server.runtime.expiry import Expiry
 from interlock.server.runtime.secret_records import SecretRecords
@@ -31,7 +30,8 @@ def _raise(*_: object) -> None:
     raise ValueError("correct horse battery staple")
 
 
-def _put_in() -> None:
+def put_in() -> None:
+    """Put the faults in."""
     match os.environ["FAILING_WORK"]:
         case "expiry":
             Expiry.run = _failing(Expiry.run)  # type: ignore[method-assign]  # an injected fault
@@ -46,8 +46,3 @@ def _put_in() -> None:
         case "metrics":
             _raise.__qualname__ = "PrometheusMetrics.observe"
             PrometheusMetrics.observe = _raise  # type: ignore[method-assign,assignment]  # an injected fault
-
-
-if __name__ == "__main__":
-    _put_in()
-    main()

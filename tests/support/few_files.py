@@ -1,29 +1,28 @@
-"""``interlock`` under a limit of open files, like ``ulimit -n`` or ``LimitNOFILE=``. Run as a module it is the server."""
+"""``interlock`` under a limit of open files, like ``ulimit -n`` or ``LimitNOFILE=``."""
 
 from __future__ import annotations
 
-import os
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any, Final
-from unittest.mock import patch
+from typing import Any
 
-from interlock.server.cli import main as cli
 from tests.support.server import ServerProcess, check_trace
 
-MODULE: Final = "tests.support.few_files"
-LIMIT: Final = "TEST_OPEN_FILES"
+
+def limit_files(soft: int, hard: int) -> None:
+    """Limit the open files of this process."""
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 @contextmanager
 def limited(data: Path, soft: int, hard: int, **settings: Any) -> Iterator[ServerProcess]:
     """Start a server with these limits of open files, until the context ends."""
     server = ServerProcess(data, settings)
-    server.entry = MODULE
-    with patch.dict(os.environ, {LIMIT: f"{soft}:{hard}"}):
-        server.start()
+    server.prepare = partial(limit_files, soft, hard)
+    server.start()
     try:
         yield server
     finally:
@@ -45,9 +44,3 @@ def no_descriptor(pid: int = 0) -> Iterator[None]:
         yield
     finally:
         resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
-
-
-if __name__ == "__main__":
-    soft, hard = map(int, os.environ[LIMIT].split(":"))
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    cli.main()

@@ -1,7 +1,8 @@
 """``interlock`` as a process forked from one that has imported it, since most of the start-up time is imports.
 
 A build that starts it some hundred times saves minutes. Everything after the imports is the same: the command line, the
-settings and the files are read. Scenarios, benchmarks and tests of the start itself start it from nothing, as a user does.
+settings and the files are read. Benchmarks, the examples of the documentation, and tests of signals and standard streams
+(:mod:`tests.support.started`) start it from nothing, as a user does.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ def _context() -> ForkServerContext:
     return context
 
 
-def _as_it_is() -> None:
+def as_it_is() -> None:
     """Change nothing; the default."""
 
 
@@ -50,7 +51,7 @@ class Forked:
         arguments: Sequence[str],
         environment: Mapping[str, str],
         log: Path,
-        prepare: Callable[[], None] = _as_it_is,
+        prepare: Callable[[], None] = as_it_is,
     ) -> None:
         reader, writer = _context().Pipe(duplex=False)
         # A daemon, because multiprocessing would wait for any other at the end of the tests.

@@ -8,9 +8,10 @@ import subprocess
 import tempfile
 import threading
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -23,18 +24,23 @@ from interlock.server.surface.sqlite.archive import open_archive
 from interlock.server.surface.sqlite.engine import open_writer
 from interlock.server.surface.sqlite.files import LOG_NAME, open_surface
 from interlock.server.system.supervision import Supervisor
-from tests.support.forked import Forked
+from tests.support.forked import Forked, as_it_is
 
 BEGUN = 2
 """How many records a new log begins with: the additions of the server's first two keys."""
 
 
-def interlock(*arguments: object, within_s: float = 300) -> subprocess.CompletedProcess[str]:
-    """Run ``interlock ARGUMENTS`` to its end."""
+def interlock(
+    *arguments: object,
+    within_s: float = 300,
+    environment: Mapping[str, str] = MappingProxyType({}),
+    prepare: Callable[[], None] = as_it_is,
+) -> subprocess.CompletedProcess[str]:
+    """Run ``interlock ARGUMENTS`` to its end, with the variables of ``environment`` besides the tests' own."""
     words = [*map(str, arguments)]
     with tempfile.TemporaryDirectory() as folder:
         said = Path(folder) / "stderr"
-        process = Forked(words, dict(os.environ), said)
+        process = Forked(words, {**os.environ, **environment}, said, prepare)
         limit = threading.Timer(within_s, process.kill)
         limit.start()
         with process.stdout as stdout:

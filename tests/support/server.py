@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from uuid import uuid4
 import httpx
 
 from interlock.spec.model.trace.checker import Summary, check
-from tests.support.forked import Forked
+from tests.support.forked import Forked, as_it_is
 from tests.support.ports import KeptPort
 
 START_TIMEOUT_S = 120.0
@@ -60,8 +60,8 @@ class ServerProcess:
     ``cheap_passwords`` set to False before the start, hashes have production cost.
     """
 
-    entry = "interlock.server.cli"
-    """The module to run; a test that needs another environment around the server replaces it."""
+    prepare: Callable[[], None] = staticmethod(as_it_is)
+    """What to call in the forked process before it runs: faults to put in, or another environment around the server."""
 
     probe = "/health/ready"
     """The path that answers 200 once it has started."""
@@ -110,12 +110,12 @@ class ServerProcess:
         began = time.monotonic()
         arguments = ["serve", "--data", str(self.data), *flags, *once]
         environment = {**os.environ, "INTERLOCK_CHEAP_PASSWORDS_FOR_TESTS": "1" if self.cheap_passwords else "0"}
-        if self.forked and self.entry == ServerProcess.entry:
-            self.process = Forked(arguments, environment, self.log_path)
+        if self.forked:
+            self.process = Forked(arguments, environment, self.log_path, self.prepare)
         else:
             with self.log_path.open("a") as log:
                 self.process = subprocess.Popen(
-                    [sys.executable, "-m", self.entry, *arguments],
+                    [sys.executable, "-m", "interlock.server.cli", *arguments],
                     stdout=subprocess.PIPE,
                     stderr=log,
                     text=True,

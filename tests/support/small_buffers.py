@@ -1,6 +1,6 @@
 """``interlock`` with small send buffers, so that the kernel holds little for a peer that does not read.
 
-So such a peer is noticed after little data. Run as a module it is the server itself.
+So such a peer is noticed after little data.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from interlock.server.cli import main as cli
 from interlock.server.hosting import listeners
 from tests.support.server import ServerProcess, check_trace
 
@@ -20,7 +19,7 @@ from tests.support.server import ServerProcess, check_trace
 def small_buffers(data: Path, **settings: Any) -> Iterator[ServerProcess]:
     """Run such a server until the context ends."""
     server = ServerProcess(data, settings)
-    server.entry = "tests.support.small_buffers"
+    server.prepare = _listen_with_small_buffers
     server.start()
     try:
         yield server
@@ -39,6 +38,5 @@ def _bind_small(host: str, port: int, setting: str) -> socket.socket:
     return listener
 
 
-if __name__ == "__main__":
+def _listen_with_small_buffers() -> None:
     listeners.bind_port = _bind_small
-    cli.main()
