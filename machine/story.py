@@ -78,6 +78,17 @@ def snapshot(machine: Machine[InstanceT], instance: InstanceT, now_ms: int) -> S
     )
 
 
+def value_text(value: Any) -> str:
+    """Return a value of ``stands`` as text."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(value_text, value)) or "none"
+    if isinstance(value, msgspec.Struct):
+        return ", ".join(f"{name} {value_text(each)}" for name, each in msgspec.structs.asdict(value).items())
+    return "none" if value is None else str(value)
+
+
 def _step(machine: Machine[InstanceT], record: Record, before: InstanceT) -> StoryStep:
     move = record.transition
     return StoryStep(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from litestar import Router
 
 from interlock.realm import Realms
+from interlock.server.experience.console.handlers import QUERIES, console_router
 from interlock.server.experience.endpoints import (
     account,
     auth,
@@ -66,6 +67,7 @@ def build_app(settings: Settings, realms: Realms | None = None) -> InstrumentedA
             connect.connect,
             *front.HANDLERS,
             *(demo.HANDLERS if settings.demo else ()),
+            console_router(),
         ],
         exception_handlers={Exception: handle},
         request_class=JsonRequest,
@@ -81,7 +83,7 @@ def build_app(settings: Settings, realms: Realms | None = None) -> InstrumentedA
         pdb_on_exception=False,
     )
     complete(app.openapi_schema, structs, realms or Realms())
-    app.queries = queries_of(app.openapi_schema)
+    app.queries = queries_of(app.openapi_schema) | QUERIES
     app.base_path = settings.base_path
     app.completion = Completion(settings.origins, settings.base_path)
     return app

@@ -30,6 +30,7 @@ from interlock.server.runtime.authenticator import Authenticator
 from interlock.server.runtime.browser_sessions import BrowserSessions
 from interlock.server.runtime.connection_limits import ConnectionLimits
 from interlock.server.runtime.connections import Connections
+from interlock.server.runtime.console.console import Console
 from interlock.server.runtime.events.event_log import EventLog
 from interlock.server.runtime.events.webhooks import Webhooks
 from interlock.server.runtime.executions.executions import Executions
@@ -53,8 +54,8 @@ class Services(msgspec.Struct):
     """Everything that an endpoint may call. ``draining``: the server is stopping and takes no new work.
 
     ``keys`` is replaced when keys are rotated. ``clients`` are the programs that may use introspection and revocation.
-    ``spans`` is set only if OpenTelemetry is configured; otherwise its library is not imported. ``tasks`` continue after the
-    request that started them.
+    ``console`` is set only if a group of operators is named. ``spans`` is set only if OpenTelemetry is configured; otherwise
+    its library is not imported. ``tasks`` continue after the request that started them.
     """
 
     settings: Settings
@@ -93,6 +94,7 @@ class Services(msgspec.Struct):
     supervisor: Supervisor
     metrics: MetricsRecorder
     host: HostMonitor
+    console: Console | None = None
     spans: Spans | None = None
     draining: bool = False
     tasks: set[asyncio.Task[None]] = msgspec.field(default_factory=set)

@@ -48,6 +48,8 @@ from interlock.server.runtime.authenticator import Authenticator
 from interlock.server.runtime.browser_sessions import BrowserSessions
 from interlock.server.runtime.connection_limits import ConnectionLimits
 from interlock.server.runtime.connections import Connections
+from interlock.server.runtime.console.console import begin_flow, open_console
+from interlock.server.runtime.console.flow import Flow
 from interlock.server.runtime.door import Door, patiently
 from interlock.server.runtime.events.event_log import EventLog
 from interlock.server.runtime.events.webhooks import Webhooks
@@ -92,6 +94,7 @@ class _Core(msgspec.Struct):
     executions: Executions
     runner: Runner
     streams: Streams
+    flow: Flow | None
 
 
 @asynccontextmanager
@@ -133,6 +136,7 @@ async def open_services(settings: Settings, realms: Realms | None = None) -> Asy
         _follow(feed, connections, streams, runner)
         doors = (sessions, accounts, secrets.records, executions)
         storage.watchers.metrics = await _watch(feed, doors, settings, clock)
+        flow = await begin_flow(settings, feed, doors, connections)
         await trace_missed(surface.log, storage.trace)
         keeper = await signed_head.keep(
             settings, surface, supervisor, head, lambda: (secrets.ring.keys.signing, clock.now_ms())
@@ -168,6 +172,7 @@ async def open_services(settings: Settings, realms: Realms | None = None) -> Asy
             executions,
             runner,
             streams,
+            flow,
         )
         services = _assemble(settings, storage, core, stack)
         works: dict[str, Work] = {
@@ -345,7 +350,6 @@ def _assemble(settings: Settings, storage: Storage, core: _Core, stack: AsyncExi
             sessions,
             core.account_sessions,
             core.accounts,
-            secrets=core.secrets.records,
             log=surface.log,
             store=surface.accounts,
             directory=surface.directory,
@@ -357,6 +361,9 @@ def _assemble(settings: Settings, storage: Storage, core: _Core, stack: AsyncExi
         supervisor=storage.supervisor,
         metrics=metrics,
         host=core.host,
+        console=open_console(
+            settings, core.flow, (sessions, core.accounts), tokens, clock, surface.log, surface.head_lag
+        ),
         spans=storage.spans,
     )
 

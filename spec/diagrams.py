@@ -7,7 +7,8 @@ Transitions between the same states share one arrow, with their events stacked a
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Callable
+from typing import Final, NamedTuple
 from xml.sax.saxutils import escape
 
 from interlock.spec.transitions import Lifecycle, StateRow, TransitionRow
@@ -23,6 +24,9 @@ _ATTACH: Final = 24
 _LOOP: Final = 40
 _APART: Final = 11
 _ENTRY: Final = 70
+_FLOW_WIDTH: Final = 44.0
+_REFUSALS: Final = 4
+"""How many lines of text a state has for what is refused there."""
 
 _STYLE: Final = """\
   text { font-family: ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sans Mono", monospace; fill: #1f2328; }
@@ -61,11 +65,29 @@ def svg(lifecycle: Lifecycle) -> str:
     return _Drawing(lifecycle).render()
 
 
+class Links(NamedTuple):
+    """Where the parts of a figure lead: a state, by its name, and a transition."""
+
+    state: Callable[[str], str]
+    transition: Callable[[TransitionRow], str]
+
+
+def figure(lifecycle: Lifecycle, links: Links) -> str:
+    """Return ``lifecycle`` as an SVG element for a page that shows numbers in it, and styles it.
+
+    Each state and each event at an arrow is a link, with its names in ``data-`` attributes and an empty text for a number:
+    ``count`` in a state, ``flow`` beside an event. Below each state that is not final there is a faint arrow with empty texts,
+    for what is refused there.
+    """
+    return _Drawing(lifecycle, links).render()
+
+
 class _Drawing:
     """The layout. ``x`` is the centre of each state's box; y grows downwards from ``top``, the boxes' upper edge."""
 
-    def __init__(self, lifecycle: Lifecycle) -> None:
+    def __init__(self, lifecycle: Lifecycle, links: Links | None = None) -> None:
         self.lifecycle = lifecycle
+        self.links = links
         self.states = sorted(lifecycle.states, key=lambda state: (state.final, not state.initial))
         self.column = {state.name: column for column, state in enumerate(self.states)}
         self.half = max(60.0, max(len(state.name) for state in self.states) * _NAME_WIDTH / 2 + 14)
@@ -85,12 +107,12 @@ class _Drawing:
 
     def _columns(self) -> list[float]:
         """Return the centres of the boxes, as far apart as the labels on and above them need."""
-        loops = [_width(_beside(self.arrows.get((i, i), []))) / 2 for i in range(len(self.states))]
-        entry = max((_width(_stacked([row])) for row in self.entries), default=0.0)
+        loops = [self._width(_beside(self.arrows.get((i, i), []))) / 2 for i in range(len(self.states))]
+        entry = max((self._width(_stacked([row])) for row in self.entries), default=0.0)
         x = [_MARGIN + max(self.half + max(_ENTRY, entry + 4 * _HALO), loops[0])]
         for left in range(len(self.states) - 1):
             pair = (self.arrows.get((left, left + 1), []), self.arrows.get((left + 1, left), []))
-            between = max(_width(_stacked(rows)) for rows in pair) + 3 * _HALO
+            between = max(self._width(_stacked(rows)) for rows in pair) + 3 * _HALO
             x.append(x[-1] + max(2 * self.half + between, loops[left] + loops[left + 1] + 2 * _HALO))
         return x
 
@@ -104,13 +126,19 @@ class _Drawing:
             elif abs(i - j) == 1:
                 bottom = max(bottom, self._straight(i, j, rows))
         height = self._lanes(bottom) + _MARGIN
+        if self.links is not None:
+            height = self._refusals(height)
         for state in self.states:
             self._state(state)
-        width = self.x[-1] + max(self.half, _width(_beside(self.arrows.get((len(self.x) - 1,) * 2, []))) / 2) + _MARGIN
+        width = (
+            self.x[-1] + max(self.half, self._width(_beside(self.arrows.get((len(self.x) - 1,) * 2, []))) / 2) + _MARGIN
+        )
         title = f"The {self.lifecycle.name} lifecycle"
         told = "; ".join(
             f"{row.event}: {row.source or 'nothing'} to {row.target}" for row in self.lifecycle.transitions
         )
+        if self.links is not None:
+            return "\n".join([*self._page_head(width, height, title), *self.parts, "</svg>"])
         head = (
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height:.0f}" '
             f'width="{width:.0f}" height="{height:.0f}" role="img" aria-labelledby="title desc">'
@@ -132,8 +160,57 @@ class _Drawing:
             ]
         )
 
+    def _page_head(self, width: float, height: float, title: str) -> list[str]:
+        name = self.lifecycle.name
+        return [
+            (
+                f'<svg class="machine" data-kind="{name}" viewBox="0 0 {width:.0f} {height:.0f}" width="{width:.0f}" '
+                f'height="{height:.0f}" role="group" aria-label="{escape(title)}">'
+            ),
+            (
+                f'<defs><marker id="{self._marker}" viewBox="0 0 10 10" refX="9" refY="5" markerWidth="12" markerHeight="12" '
+                'markerUnits="userSpaceOnUse" orient="auto"><path class="head" d="M0,1 L10,5 L0,9 z"/></marker></defs>'
+            ),
+        ]
+
+    @property
+    def _marker(self) -> str:
+        """The id of the arrows' head: that of one figure of several on a page, or of a stand-alone image."""
+        return "head" if self.links is None else f"{self.lifecycle.name}-head"
+
+    def _refusals(self, height: float) -> float:
+        """Draw a faint arrow below each state that is not final, with empty texts. Return the new height."""
+        foot = self.top + _BOX_HEIGHT
+        for state in self.states:
+            if not state.final:
+                x = self.x[self.column[state.name]] - self.half + _HALO
+                texts = "".join(
+                    f'<text class="refused" x="{x - _HALO:.1f}" y="{height + line * _LINE:.0f}"/>'
+                    for line in range(1, _REFUSALS + 1)
+                )
+                self.parts.append(
+                    f'<g class="refusal" data-state="{state.name}"><path class="faint" d="M{x:.1f},{foot} V{height:.0f}" '
+                    f'marker-end="url(#{self._marker})"/>{texts}</g>'
+                )
+        return height + (_REFUSALS + 1) * _LINE
+
+    def _width(self, lines: list[_Line]) -> float:
+        """Return the width of a label, in a figure with room for a number."""
+        return _width(lines) + (_FLOW_WIDTH if self.links is not None and lines else 0.0)
+
     def _state(self, state: StateRow) -> None:
         x = self.x[self.column[state.name]]
+        if self.links is not None:
+            self.parts.append(
+                f'<a class="state" data-state="{state.name}" href="{escape(self.links.state(state.name))}">'
+            )
+            self.parts.append(f"<title>{escape(state.description)}</title>")
+            self._box("box", x, 0, 14)
+            if state.final:
+                self._box("inner", x, 4, 10)
+            self.parts.append(f'<text class="name" x="{x:.1f}" y="{self.middle - 4}">{escape(state.name)}</text>')
+            self.parts.append(f'<text class="count" x="{x:.1f}" y="{self.middle + 16}"/></a>')
+            return
         self.parts.append(f"<g><title>{escape(state.description)}</title>")
         self._box("box", x, 0, 14)
         if state.final:
@@ -149,27 +226,28 @@ class _Drawing:
     def _entry(self) -> None:
         """Draw a dot and an arrow to the initial state, the leftmost."""
         end = self.x[0] - self.half
-        start = end - max(_ENTRY, _width(_stacked(self.entries)) + 4 * _HALO) + 8
+        start = end - max(_ENTRY, self._width(_stacked(self.entries)) + 4 * _HALO) + 8
         self.parts.append(f'<circle class="dot" cx="{start:.1f}" cy="{self.middle}" r="7"/>')
-        self._arrow(f"M{start + 7:.1f},{self.middle} H{end:.1f}")
-        self._label(_stacked(self.entries), (start + 7 + end) / 2, self.middle - 8, "middle")
+        self._arrow(f"M{start + 7:.1f},{self.middle} H{end:.1f}", self.entries)
+        self._label(self.entries, _stacked(self.entries), (start + 7 + end) / 2, self.middle - 8, "middle")
 
     def _loop(self, i: int, rows: list[TransitionRow]) -> None:
         x, rise = self.x[i], self.top - _LOOP * 1.15
         self._arrow(
-            f"M{x - 16:.1f},{self.top} C{x - 40:.1f},{rise:.1f} {x + 40:.1f},{rise:.1f} {x + 16:.1f},{self.top}"
+            f"M{x - 16:.1f},{self.top} C{x - 40:.1f},{rise:.1f} {x + 40:.1f},{rise:.1f} {x + 16:.1f},{self.top}",
+            rows,
         )
-        self._label(_beside(rows), x, self.top - _LOOP - 4, "middle")
+        self._label(rows, _beside(rows), x, self.top - _LOOP - 4, "middle")
 
     def _straight(self, i: int, j: int, rows: list[TransitionRow]) -> float:
         """Draw an arrow between neighbours, with the label above if it points right, else below. Return the lowest y."""
         side = 1 if j > i else -1
         y = self.middle - side * (_APART if (j, i) in self.arrows else 0)
         start, end = self.x[i] + side * self.half, self.x[j] - side * self.half
-        self._arrow(f"M{start:.1f},{y} H{end:.1f}")
+        self._arrow(f"M{start:.1f},{y} H{end:.1f}", rows)
         lines = _stacked(rows)
         below = y + 2 + len(lines) * _LINE
-        self._label(lines, (start + end) / 2, y - 8 if side > 0 else below, "middle")
+        self._label(rows, lines, (start + end) / 2, y - 8 if side > 0 else below, "middle")
         return y if side > 0 else below
 
     def _lanes(self, bottom: float) -> float:
@@ -188,21 +266,30 @@ class _Drawing:
             xs = [self.x[i] + (ends[i].index(pair) - (len(ends[i]) - 1) / 2) * _ATTACH for i in pair]
             turn = 12 if xs[1] > xs[0] else -12
             self._arrow(
-                f"M{xs[0]:.1f},{foot} V{y - 12:.0f} q0,12 {turn},12 H{xs[1] - turn:.1f} q{turn},0 {turn},-12 V{foot}"
+                f"M{xs[0]:.1f},{foot} V{y - 12:.0f} q0,12 {turn},12 H{xs[1] - turn:.1f} q{turn},0 {turn},-12 V{foot}",
+                self.arrows[pair],
             )
-            self._label(lines, min(xs) + _HALO + 6, y - 9, "start")
+            self._label(self.arrows[pair], lines, min(xs) + _HALO + 6, y - 9, "start")
         return y
 
-    def _arrow(self, path: str) -> None:
-        self.parts.append(f'<path class="arrow" d="{path}" marker-end="url(#head)"/>')
+    def _arrow(self, path: str, rows: list[TransitionRow]) -> None:
+        pair = "" if self.links is None else f'data-source="{rows[0].source or ""}" data-target="{rows[0].target}" '
+        self.parts.append(f'<path class="arrow" {pair}d="{path}" marker-end="url(#{self._marker})"/>')
 
-    def _label(self, lines: list[_Line], x: float, last_y: float, anchor: str) -> None:
-        """Write ``lines`` one under another, with the baseline of the last at ``last_y``."""
-        for up, (event, guards) in enumerate(reversed(lines)):
+    def _label(self, rows: list[TransitionRow], lines: list[_Line], x: float, last_y: float, anchor: str) -> None:
+        """Write ``lines`` of ``rows`` one under another, with the baseline of the last at ``last_y``."""
+        remaining = iter(rows)
+        for down, (event, guards) in enumerate(lines, 1 - len(lines)):
+            row = next(remaining) if event else None
             spans = [f'<tspan class="event">{escape(event)}</tspan>'] if event else []
             spans += [f'<tspan class="guard">{escape(guards)}</tspan>'] if guards else []
+            text = f'<text x="{x:.1f}" y="{last_y + down * _LINE:.1f}" text-anchor="{anchor}">'
+            if self.links is None or row is None:
+                self.parts.append(f"{text}{' '.join(spans)}</text>")
+                continue
             self.parts.append(
-                f'<text x="{x:.1f}" y="{last_y - up * _LINE:.1f}" text-anchor="{anchor}">{" ".join(spans)}</text>'
+                f'<a class="edge" data-event="{row.event}" data-source="{row.source or ""}" data-target="{row.target}" '
+                f'href="{escape(self.links.transition(row))}">{text}{" ".join(spans)}<tspan class="flow"/></text></a>'
             )
 
 

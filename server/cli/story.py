@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import msgspec
 from rich.console import Console
 from rich.markup import escape
 
-from interlock.machine.story import Snapshot, StoryStep
+from interlock.machine.story import Snapshot, StoryStep, value_text
 
 
 def print_story(console: Console, title: str, steps: list[StoryStep], stands: Snapshot) -> None:
@@ -40,14 +37,4 @@ def print_story(console: Console, title: str, steps: list[StoryStep], stands: Sn
 
 
 def _facts(snapshot: Snapshot) -> list[tuple[str, str]]:
-    return [("state", snapshot.state), *((name, _text(value)) for name, value in snapshot.stands.items())]
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, (list, tuple)):
-        return ", ".join(map(_text, value)) or "none"
-    if isinstance(value, msgspec.Struct):
-        return ", ".join(f"{name} {_text(each)}" for name, each in msgspec.structs.asdict(value).items())
-    return "none" if value is None else str(value)
+    return [("state", snapshot.state), *((name, value_text(value)) for name, value in snapshot.stands.items())]

@@ -14,6 +14,7 @@ from interlock.server.guard.passwords.hash_queue import Count, Ended
 from interlock.server.guard.throttling.limits import Kind
 from interlock.server.guard.throttling.logins import Client, LoginAttempt
 from interlock.server.services import Services
+from interlock.server.surface.accounts import Owner
 from interlock.server.system.addresses import limit_key
 
 ARRIVED: Final = "arrived_ns"
@@ -118,3 +119,22 @@ async def client_of(services: Services, scope: Any, email: str) -> Client:
     """Return the client that tries to log in to the account of ``email``."""
     device = await services.devices.known(email, cookie_named(scope, _DEVICE))
     return Client(address_of(scope), device)
+
+
+async def verify_login(services: Services, scope: Any, email: str, password: str) -> Owner:
+    """Return the owner that ``email`` and ``password`` authenticate. The attempt counts, and takes as long whatever is wrong.
+
+    Raises:
+        CredentialInvalid: one of them is wrong; the message does not say which.
+        AccountDisabled: both are right and the account is disabled.
+        RateLimited, Overloaded: too many attempts, or too many hashes wait.
+    """
+    client = await client_of(services, scope, email)
+    with services.login_limits.attempt(email, client) as attempt:
+        # Before the hash, which costs as much whether the request is refused or not.
+        admit(services, scope, "login")
+        with login_of_account(services, scope, f"{attempt.requester.known}\n{attempt.requester.account}"):
+            async with hidden(services, scope, attempt) as count:
+                owner = await services.logins.verify_password(attempt.requester, password, count)
+    services.login_limits.remember(owner, client.address)
+    return owner

@@ -16,6 +16,7 @@ from msgspec import UNSET
 from interlock.machine.ledger import Receipt
 from interlock.server.experience.admission import address_of
 from interlock.server.experience.credentials import (
+    CONSOLE_COOKIE,
     COOKIE_NAME,
     DEVICE_COOKIE,
     bearer_or_refusal,
@@ -88,6 +89,11 @@ def token_response(
 def clearing_cookies(shown: Presented) -> list[Cookie]:
     """Return cookies that remove Interlock's from a jar, except the device cookie."""
     return [_cookie("", 0), *[_cookie("", 0, each) for each in list(shown.markers)[:_REMOVED_AT_ONCE]]]
+
+
+def console_cookie(value: str, max_age_s: int) -> Cookie:
+    """Return the cookie of an operator's session in the console. A ``max_age_s`` of 0 removes it."""
+    return _cookie(value, max_age_s, key=CONSOLE_COOKIE)
 
 
 def device_cookie(value: str | None) -> Cookie:

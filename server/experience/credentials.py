@@ -18,6 +18,9 @@ COOKIE_NAME: Final = "__Host-interlock"
 DEVICE_COOKIE: Final = "__Host-interlock-device"
 """Shows that this browser has known the account's password, so strangers can't use up its attempts. Grants no access."""
 
+CONSOLE_COOKIE: Final = "__Host-interlock-console"
+"""Opens the console for an operator (ADR 74). It is not the cookie of the application's sessions, and opens nothing else."""
+
 _BEARER: Final = b"bearer "
 _COOKIE: Final = COOKIE_NAME.encode() + b"="
 
@@ -133,7 +136,7 @@ async def authenticate_bearer(services: Services, scope: Any) -> Authentication:
 
 
 def ensure_recent_login(services: Services, session: Session) -> None:
-    """Prevent the holder of a stolen access token from ending the owner's other sessions, or the account (ASVS 7.5.2).
+    """Prevent the holder of a stolen credential from ending other sessions than its own, or the account (ASVS 7.5.2).
 
     Raises:
         LoginTooOld: the last login on ``session`` is too old, or its time is unknown.

@@ -37,6 +37,8 @@ _CLOCK_SKEW_S: Final = 60
 """How far the clock of another server with these keys may be ahead. ``exp`` is exact: a late client refreshes."""
 _REFRESH_TOKEN: Final = re.compile(r"([0-9a-v]{36})\.(0|[1-9][0-9]{0,15})\.(0|[1-9][0-9]{0,15})\.([A-Za-z0-9_-]{43})\Z")
 
+_CONSOLE_TOKEN: Final = re.compile(r"([0-9a-v]{36})\.(0|[1-9][0-9]{0,15})\.([A-Za-z0-9_-]{43})\Z")
+
 
 class Claims(msgspec.Struct, frozen=True):
     """The claims of an access token: all that RFC 9068, 2.2, requires.
@@ -191,6 +193,26 @@ class Tokens:
         """Return whether ``mac`` is that of the session's marker of ``epoch``."""
         return any(hmac.compare_digest(_marker(key, session_id, epoch), mac) for key in self._keys.refresh_macs)
 
+    def console_token(self, session: Session) -> str:
+        """Return the cookie value that opens the console for ``session`` at its epoch. No other call accepts it."""
+        mac = _console_mac(self._keys.refresh_mac, session.session_id, session.epoch)
+        return f"{session.session_id}.{session.epoch}.{mac}"
+
+    def check_console_token(self, token: str) -> tuple[str, int]:
+        """Verify the MAC of ``token``, and return its session's id and the epoch that it was made for.
+
+        Raises:
+            CredentialInvalid: it is not this server's, or malformed.
+        """
+        match = _CONSOLE_TOKEN.match(token)
+        if match is None:
+            raise CredentialInvalid("not a token of the console")
+        session_id, epoch = match[1], int(match[2])
+        fits = [hmac.compare_digest(_console_mac(key, session_id, epoch), match[3]) for key in self._keys.refresh_macs]
+        if not any(fits):
+            raise CredentialInvalid("not a console token of this server")
+        return session_id, epoch
+
     def _verify(self, token: str) -> Claims:
         try:
             header, claims = take_apart(token, _claims_decoder, typ=_TYPE, max_length=_MAX_TOKEN_LENGTH)
@@ -244,3 +266,7 @@ def _mac(key: bytes, session_id: str, epoch: int, rotation: int) -> str:
 
 def _marker(key: bytes, session_id: str, epoch: int) -> str:
     return base64url(hmac.digest(key, f"interlock marker v1\n{session_id}\n{epoch}".encode(), hashlib.sha256))
+
+
+def _console_mac(key: bytes, session_id: str, epoch: int) -> str:
+    return base64url(hmac.digest(key, f"interlock console v1\n{session_id}\n{epoch}".encode(), hashlib.sha256))

@@ -78,15 +78,19 @@ class Connections:
         self._count = 0
         self._of_account: dict[str, dict[str, HeldConnection]] = {}
         self._arriving: set[str] = set()
-        self._on_last: Callable[[str], None] | None = None
+        self._on_last: list[Callable[[str], None]] = []
 
     def subscribe_last(self, on_last: Callable[[str], None]) -> None:
         """Call ``on_last`` with the id of each session whose last connection is removed."""
-        self._on_last = on_last
+        self._on_last.append(on_last)
 
     def __len__(self) -> int:
         """Return the number of connections that are registered, including arriving ones."""
         return self._count
+
+    def of_session(self, session_id: str) -> int:
+        """Return the number of the session's registered connections, including those that are closing."""
+        return len(self._listeners.get(session_id, ()))
 
     def of_account(self, subject: str) -> int:
         """Return the number of the account's registered connections, without displaced ones."""
@@ -131,8 +135,8 @@ class Connections:
             self._count -= 1
             if not listeners:
                 del self._listeners[session_id]
-                if self._on_last is not None:
-                    self._on_last(session_id)
+                for on_last in self._on_last:
+                    on_last(session_id)
 
     def _forget(self, subject: str, connection_id: str) -> None:
         held = self._of_account.get(subject)

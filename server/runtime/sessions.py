@@ -55,16 +55,17 @@ class Sessions(Door[Session]):
         self,
         actor: str,
         *more: Data,
+        policy: Policy | None = None,
         under: Authority | None = None,
         along: Along | None = None,
         joined: Change[Any] | None = None,
         device: Device | None = None,
     ) -> Outcome[Session]:
-        """Create a session under the server's policy and submit ``more`` to it, in one durable batch.
+        """Create a session under ``policy``, or the server's, and submit ``more`` to it, in one durable batch.
 
         ``device``: of the client, if ``actor`` is its account.
         """
-        asked = commands(actor, Create(self._policy), *more)
+        asked = commands(actor, Create(policy or self._policy), *more)
         session_id = new_session_id(self._clock.now_ms())
         along = self._with_device(session_id, actor, device, along)
         return await self.submit(session_id, *asked, under=under, along=along, joined=joined)
@@ -130,11 +131,12 @@ class Sessions(Door[Session]):
         """Return whether no record and no activity since the start shows that the client has the current epoch's tokens."""
         return session.unused and self._used.get(session.session_id) != session.epoch
 
-    async def authenticate(
+    async def authenticate(  # noqa: PLR0913  # the options by name
         self,
         session: Session | None,
         login: Authenticate,
         *,
+        policy: Policy | None = None,
         under: Authority | None = None,
         along: Along | None = None,
         joined: Change[Any] | None = None,
@@ -142,7 +144,8 @@ class Sessions(Door[Session]):
     ) -> Outcome[Session]:
         """Record ``login``: upgrade ``session``, or create one that belongs to the subject from its first moment.
 
-        ``under``, ``along``, ``joined``: as for :meth:`submit`. ``device``: the client's.
+        ``policy``: that of a new session, if not the server's. ``device``: the client's. ``under``, ``along``, ``joined``: as
+        for :meth:`submit`.
 
         Raises:
             SessionEnded: the session has ended since the caller read it.
@@ -151,7 +154,9 @@ class Sessions(Door[Session]):
         """
         subject = login.subject
         if session is None:
-            return await self.begin(subject, login, under=under, along=along, joined=joined, device=device)
+            return await self.begin(
+                subject, login, policy=policy, under=under, along=along, joined=joined, device=device
+            )
         along = self._with_device(session.session_id, subject, device, along)
         if session.subject is None:
             with suppress(TransitionRefused):

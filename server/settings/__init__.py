@@ -9,7 +9,7 @@ from msgspec import Meta
 
 from interlock.machine.session.commands import Policy
 from interlock.server.settings.deployment import DeploymentSettings
-from interlock.server.settings.types import Algorithm, Count, RateText, RealmPath, Seconds, doc, wanted
+from interlock.server.settings.types import Algorithm, Count, GroupText, RateText, RealmPath, Seconds, doc, wanted
 
 HEAD_NAME: Final = "interlock.head"
 DEMO_REALMS: Final = ("interlock.examples.notes:realm", "interlock.examples.agent:realm")
@@ -67,6 +67,19 @@ class Settings(DeploymentSettings, frozen=True, forbid_unknown_fields=True, kw_o
         ),
     ] = 10.0
     ticket_s: Annotated[Seconds, doc("Lifetime of a WebSocket ticket.")] = 30.0
+
+    console_look: Annotated[
+        GroupText,
+        doc(
+            "Group whose members may look at `/console`, the console of operators; empty: none. Both empty: no console."
+        ),
+    ] = ""
+    console_act: Annotated[
+        GroupText, doc("Group whose members may also act in the console: end sessions, disable accounts; empty: none.")
+    ] = ""
+    console_session_s: Annotated[
+        Seconds, doc("An operator's session in the console ends this long after the login.")
+    ] = 3600.0
 
     device_history_s: Annotated[
         float,

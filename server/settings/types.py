@@ -41,6 +41,14 @@ Count = Annotated[int, Meta(ge=1, le=100_000_000)]
 RateText = Annotated[
     str, wanted("a rate such as 90/1m (a number, and how many s, m, h or d it is for), or off", RATE_PATTERN)
 ]
+GroupText = Annotated[
+    str,
+    wanted(
+        "the name of a group: printable ASCII, without commas, quotation marks, and blanks at the ends",
+        r"^([!#-+\--~]([ !#-+\--~]*[!#-+\--~])?)?\Z",
+    ),
+]
+"""Empty, or a name as in :data:`interlock.server.guard.groups.PATTERN`, which settings can't import."""
 Algorithm = Annotated[Literal["RS256", "PS256", "ES256", "EdDSA"], wanted("RS256, PS256, ES256 or EdDSA")]
 
 

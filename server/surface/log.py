@@ -37,6 +37,26 @@ def of_others(under: Authority | None, steps: Sequence[Step]) -> list[Authority]
     return [each for each in under.all() if (each.kind, each.instance_id) not in own]
 
 
+class RecordFilter(msgspec.Struct, frozen=True):
+    """A filter for records; None matches any value. ``source`` is empty for the creation of an instance."""
+
+    kind: str | None = None
+    event: str | None = None
+    source: str | None = None
+    target: str | None = None
+    actor: str | None = None
+
+
+class Tally(NamedTuple):
+    """How many records of a part of the log have this kind, event, source and target."""
+
+    kind: str
+    event: str
+    source: str | None
+    target: str
+    records: int
+
+
 class Followed(NamedTuple):
     """One record of the log as passed to the follower."""
 
@@ -103,6 +123,18 @@ class TransitionLog(Protocol):
 
     async def audit(self, position: int, limit: int) -> list[Record]:
         """Return at most ``limit`` records of administrators (actor ``admin:<name>``) above ``position``, oldest first."""
+        ...
+
+    async def latest(self, wanted: RecordFilter, before: int, limit: int, looked_at: int) -> tuple[list[Record], int]:
+        """Return at most ``limit`` records that match, below position ``before``, newest first; and where to go on.
+
+        Of those below ``before``, only the newest ``looked_at`` records are looked at, so that a filter that matches few costs
+        no more than one that matches many. The second value is the ``before`` that finds the next ones, 0 if there are none.
+        """
+        ...
+
+    async def tally(self, after: int, to: int) -> list[Tally]:
+        """Count the records with a position above ``after``, up to ``to``, in no order. The cost grows with their number."""
         ...
 
     async def live_deadlines(self, kind: str) -> list[tuple[int, str]]:

@@ -24,12 +24,12 @@ from interlock.machine.errors import (
 )
 from interlock.machine.execution.machine import EXECUTION_MACHINE
 from interlock.machine.ledger import GENESIS, Record, chain
-from interlock.machine.machine import Authority, InstanceT, Keys, Machine, Machines
+from interlock.machine.machine import Authority, InstanceT, Keys, Machine, Machines, Transition
 from interlock.machine.machines import MACHINES
 from interlock.server.surface.devices import SessionDevice
 from interlock.server.surface.directory import Cursor, InstanceFilter
 from interlock.server.surface.executions import ExecutionData, data_differs
-from interlock.server.surface.log import Along, Followed, Follower, Step, of_others
+from interlock.server.surface.log import Along, Followed, Follower, RecordFilter, Step, Tally, of_others
 from interlock.server.surface.tickets import Ticket
 from interlock.server.system.workers import settle
 from interlock.spec.export import sql_rows
@@ -209,6 +209,19 @@ class MemoryLog:
         records = await self.after(position, len(self.store.entries))
         return [each for each in records if each.transition.actor.startswith("admin:")][:limit]
 
+    async def latest(self, wanted: RecordFilter, before: int, limit: int, looked_at: int) -> tuple[list[Record], int]:
+        """See :meth:`interlock.server.surface.log.TransitionLog.latest`."""
+        first = max(0, before - 1 - looked_at)
+        records = reversed([entry.record for entry in self.store.entries[first : before - 1]])
+        found = list(itertools.islice((each for each in records if _matches(each.transition, wanted)), limit))
+        last = found[-1].position if len(found) == limit else first + 1
+        return found, last if last > 1 else 0
+
+    async def tally(self, after: int, to: int) -> list[Tally]:
+        """See :meth:`interlock.server.surface.log.TransitionLog.tally`."""
+        moves = (entry.record.transition for entry in self.store.entries[after:to])
+        return [Tally(*of, n) for of, n in Counter((m.kind, m.event, m.source, m.target) for m in moves).items()]
+
     async def live_deadlines(self, kind: str) -> list[tuple[int, str]]:
         """See :meth:`interlock.server.surface.log.TransitionLog.live_deadlines`."""
         deadlines = ((self.store.keys(key).deadline_ms, key[1]) for key in self.store.living() if key[0] == kind)
@@ -360,6 +373,16 @@ class MemoryDirectory:
             and _within(instance.created_at_ms, wanted.created_from_ms, wanted.created_to_ms)
             and _within(instance.updated_at_ms, wanted.updated_from_ms, wanted.updated_to_ms)
         )
+
+
+def _matches(move: Transition, wanted: RecordFilter) -> bool:
+    return (
+        wanted.kind in {None, move.kind}
+        and wanted.event in {None, move.event}
+        and wanted.source in {None, move.source or ""}
+        and wanted.target in {None, move.target}
+        and wanted.actor in {None, move.actor}
+    )
 
 
 def _within(at_ms: int, from_ms: int | None, to_ms: int | None) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -274,7 +275,9 @@ async def test_an_enable_waits_for_the_session_ends_of_a_disable(tmp_path: Path)
         await services.accounts.ask("ada", "admin:eve", Disable())
         assert not (await services.sessions.load(session.session_id)).ended
         eve = services.admins.authenticate(Secrets(tmp_path / "keys", "admin").create("eve", 1))
-        await services.administration.enable("ada", Caller(eve, None))
+        await services.administration.enable(
+            "ada", Caller(eve.actor, None, partial(services.secret_records.acting, eve))
+        )
         assert (await services.sessions.load(session.session_id)).reason == "account_disabled"
         assert (await services.accounts.load("ada")).state == "active"
 

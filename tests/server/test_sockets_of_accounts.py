@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,8 @@ class Device(msgspec.Struct):
 
 def eve(services: Services) -> Caller:
     secrets = Secrets(Path(services.settings.data) / "keys", "admin")
-    return Caller(services.admins.authenticate(secrets.create("eve", 1)), None)
+    secret = services.admins.authenticate(secrets.create("eve", 1))
+    return Caller(secret.actor, None, partial(services.secret_records.acting, secret))
 
 
 async def device(http: httpx.AsyncClient, stack: AsyncExitStack, who: dict[str, str]) -> Device:

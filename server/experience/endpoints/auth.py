@@ -32,10 +32,8 @@ from interlock.server.experience.admission import (
     address_of,
     admit,
     admit_account,
-    client_of,
-    hidden,
     limit_key_of,
-    login_of_account,
+    verify_login,
 )
 from interlock.server.experience.calls import CREDENTIALS, SECURITY, services_for_page, services_of
 from interlock.server.experience.guards import admitted, each_of, own_page, session_holder, with_body
@@ -111,14 +109,7 @@ async def login(request: Request[Any, Any, Any], data: JSONBody[Credentials]) ->
     without, a session is created. The session in the response is already on disk, so a WebSocket can be opened at once.
     """
     services = services_of(request)
-    client = await client_of(services, request.scope, data.email)
-    with services.login_limits.attempt(data.email, client) as attempt:
-        # Before the hash, which costs as much whether the request is refused or not.
-        admit(services, request.scope, "login")
-        with login_of_account(services, request.scope, f"{attempt.requester.known}\n{attempt.requester.account}"):
-            async with hidden(services, request.scope, attempt) as count:
-                owner = await services.logins.verify_password(attempt.requester, data.password, count)
-    services.login_limits.remember(owner, client.address)
+    owner = await verify_login(services, request.scope, data.email, data.password)
     shown = cookies.presented(services, request.scope)
     continuation = await services.browser_sessions.log_in(shown, services.logins.login(owner))
     answer = cookies.token_response(services, shown, continuation)

@@ -10,7 +10,7 @@ import base64
 import binascii
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal
-from urllib.parse import parse_qsl, unquote_plus
+from urllib.parse import unquote_plus
 
 import msgspec
 from litestar import Request, Response, post
@@ -21,7 +21,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from interlock.machine.errors import ClientAuthenticationFailed, CredentialRefused, Overloaded, SessionNotFound
 from interlock.machine.secret.commands import Add
-from interlock.server.experience.calls import services_of
+from interlock.server.experience.calls import read_form, services_of
 from interlock.server.experience.credentials import header
 from interlock.server.experience.headers import RECEIPT_HEADER
 from interlock.server.experience.litestar_internals import set_form
@@ -40,8 +40,6 @@ from interlock.server.guard.tokens import subject_of
 from interlock.server.services import Services
 
 _BASIC: Final = "basic "
-_FIELDS: Final = 16
-_FORM: Final = "application/x-www-form-urlencoded"
 _SECURITY: Final[list[dict[str, list[str]]]] = [{"client": []}]
 _OAUTH_ERRORS: Final[dict[int, OAuthError]] = {
     401: "invalid_client",
@@ -102,29 +100,11 @@ def handle(request: Request[Any, Any, Any], error: Exception) -> Response[Proble
 async def admit_client(request: Request[Any, Any, Any]) -> None:
     """Read the form, and authenticate the client. Its secret's data is then in ``request.state.client``.
 
-    Litestar's own form parser ignores the Content-Type, repairs invalid UTF-8, turns a repeated field into a list, and
-    caches the last thousand bodies with the secrets in them.
-
     Raises:
         ClientAuthenticationFailed: the caller is not a client.
         RequestRefused: the body is not a form (RFC 6749, 3.2: each field at most once).
     """
-    body = await request.body()
-    if body and request.content_type[0] != _FORM:
-        raise RequestRefused(415, f"send Content-Type: {_FORM}")
-    try:
-        pairs = parse_qsl(
-            body.decode("ascii"),
-            keep_blank_values=True,
-            strict_parsing=bool(body),
-            errors="strict",
-            max_num_fields=_FIELDS,
-        )
-    except ValueError:
-        raise RequestRefused(400, "the body is not a form") from None
-    form = dict(pairs)
-    if len(form) != len(pairs):
-        raise RequestRefused(400, "duplicate form field")
+    form = await read_form(request)
     set_form(request, form)
     request.state.client = authenticate_client(services_of(request), request.scope, form)
 

@@ -1,12 +1,14 @@
 """What administrators do: list and end sessions, disable, enable and delete accounts, set their groups.
 
 Each change is a transition with the actor ``admin:<name>``, on disk before the response: the log is the audit trail. It is
-recorded under the authority of the presented secret, so none follows the record of that secret's removal.
+recorded under the authority of the presented secret, so none follows the record of that secret's removal; or, in the console,
+of the operator's session, so none follows its end.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 
 import msgspec
 
@@ -15,13 +17,12 @@ from interlock.machine.account.commands import Data, Delete, Disable, Enable, Se
 from interlock.machine.account.machine import ACCOUNT_MACHINE
 from interlock.machine.errors import TransitionRefused
 from interlock.machine.ledger import Receipt, Record
-from interlock.machine.secret.commands import Add
+from interlock.machine.machine import Authority
 from interlock.machine.session.machine import SESSION_MACHINE
 from interlock.machine.session.session import Session
 from interlock.server.runtime.accounts.account_sessions import AccountSessions
 from interlock.server.runtime.accounts.accounts import Accounts
 from interlock.server.runtime.door import Outcome
-from interlock.server.runtime.secret_records import SecretRecords
 from interlock.server.runtime.sessions import Sessions
 from interlock.server.surface.accounts import AccountStore, checked_emails
 from interlock.server.surface.directory import Cursor, Directory, InstanceFilter
@@ -32,10 +33,14 @@ __all__ = ["Administration", "Caller", "Cursor", "InstanceFilter"]
 
 
 class Caller(msgspec.Struct, frozen=True):
-    """The calling administrator: the presented ``secret``, and the client address, None if unknown."""
+    """The calling administrator: its name in the records, and the client address, None if unknown.
 
-    secret: Add
+    ``acting`` gives the authority for the records of a call, and raises the error for the caller if it is lost.
+    """
+
+    actor: str
     address: str | None
+    acting: Callable[[], AbstractAsyncContextManager[Authority]]
 
 
 class EndedAccount(msgspec.Struct, frozen=True):
@@ -50,16 +55,15 @@ class Administration:
     """All changes and queries by administrators. The experience has checked that the caller may make them.
 
     Nothing is answered after the log has stopped, because memory and disk may then differ. A change raises
-    AdminCredentialInvalid if the removal of the caller's secret was recorded first.
+    CredentialRefused if the removal of the caller's secret, or the end of the operator's session, was recorded first.
     """
 
-    def __init__(  # noqa: PLR0913  # what it works with, most by name
+    def __init__(
         self,
         sessions: Sessions,
         account_sessions: AccountSessions,
         accounts: Accounts,
         *,
-        secrets: SecretRecords,
         log: TransitionLog,
         store: AccountStore,
         directory: Directory,
@@ -67,7 +71,6 @@ class Administration:
         self._sessions = sessions
         self._account_sessions = account_sessions
         self._accounts = accounts
-        self._secrets = secrets
         self._log = log
         self._store = store
         self._directory = directory
@@ -102,13 +105,13 @@ class Administration:
 
     async def end(self, session: Session, caller: Caller) -> Receipt | None:
         """Revoke one session. Return None if it had already ended."""
-        async with self._secrets.acting(caller.secret) as under:
-            return await self._sessions.end(session, "revoked", caller.secret.actor, under=under)
+        async with caller.acting() as under:
+            return await self._sessions.end(session, "revoked", caller.actor, under=under)
 
     async def end_all(self, account_id: str, caller: Caller) -> list[Receipt]:
         """Revoke every session of the account that is alive now. Return the receipts of the ends."""
-        async with self._secrets.acting(caller.secret) as under:
-            return await self._account_sessions.end_all(account_id, "revoked", caller.secret.actor, under=under)
+        async with caller.acting() as under:
+            return await self._account_sessions.end_all(account_id, "revoked", caller.actor, under=under)
 
     async def disable(self, account_id: str, caller: Caller) -> EndedAccount:
         """Disable the account, then end all its sessions.
@@ -137,10 +140,8 @@ class Administration:
             InstanceNotFound: there is no such account.
         """
         try:
-            async with self._secrets.acting(caller.secret) as under:
-                outcome = await self._accounts.erase(
-                    account_id, caller.secret.actor, Delete(caller.address), under=under
-                )
+            async with caller.acting() as under:
+                outcome = await self._accounts.erase(account_id, caller.actor, Delete(caller.address), under=under)
         except TransitionRefused:
             outcome = Outcome(await self._accounts.load(account_id), [])
         return await self._without_sessions(outcome)
@@ -172,8 +173,8 @@ class Administration:
         return await self._ask(account_id, caller, SetGroups(groups, caller.address))
 
     async def _ask(self, account_id: str, caller: Caller, data: Data) -> Outcome[Account]:
-        async with self._secrets.acting(caller.secret) as under:
-            return await self._accounts.ask(account_id, caller.secret.actor, data, under=under)
+        async with caller.acting() as under:
+            return await self._accounts.ask(account_id, caller.actor, data, under=under)
 
     async def _without_sessions(self, outcome: Outcome[Account]) -> EndedAccount:
         # They follow from what is recorded, and happen whatever becomes of the administrator: as those of a start.

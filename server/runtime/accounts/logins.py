@@ -22,7 +22,7 @@ from interlock.machine.errors import (
 )
 from interlock.machine.ledger import Receipt
 from interlock.machine.session import machine as session_machine
-from interlock.machine.session.commands import Authenticate
+from interlock.machine.session.commands import Authenticate, Policy
 from interlock.machine.session.session import Session
 from interlock.server.clock import Clock
 from interlock.server.guard.emails import normalise_email
@@ -45,7 +45,8 @@ class Login:
     """An authenticated login that is not recorded yet. It entitles the owner of ``account`` to one session.
 
     ``method`` is how the owner authenticated, and ``auth_age_ms`` how long ago, None if unknown. ``along`` is written in the
-    transaction of the session's step. ``change``, of the account, is recorded with it.
+    transaction of the session's step. ``change``, of the account, is recorded with it. ``policy`` is that of a new session, if
+    not the server's.
     """
 
     def __init__(  # noqa: PLR0913  # each part of it once, most by name
@@ -58,6 +59,7 @@ class Login:
         auth_age_ms: int | None = 0,
         along: Along | None = None,
         change: Change[Account] | None = None,
+        policy: Policy | None = None,
     ) -> None:
         self.subject = account.account_id
         self._sessions = sessions
@@ -67,6 +69,7 @@ class Login:
         self._auth_age_ms = auth_age_ms
         self._along = along
         self._change = change
+        self._policy = policy
 
     async def record(self, session: Session | None, device: Device | None = None) -> Outcome[Session]:
         """Upgrade ``session``, or create one if it is None. ``device``: the client's.
@@ -83,6 +86,7 @@ class Login:
             outcome = await self._sessions.authenticate(
                 session,
                 Authenticate(self.subject, self._method, self._auth_age_ms, self._account.epoch),
+                policy=self._policy,
                 under=under,
                 along=self._along,
                 joined=self._change,
@@ -152,9 +156,9 @@ class Logins:
                 await self._accounts.rehash(owner, await self._passwords.hash(password, requester))
         return owner
 
-    def login(self, owner: Owner) -> Login:
-        """Return the login of ``owner``, who has authenticated by password."""
-        return Login(self._sessions, self._accounts, owner.account, "password")
+    def login(self, owner: Owner, policy: Policy | None = None) -> Login:
+        """Return the login of ``owner``, who has authenticated by password. ``policy``: see :class:`Login`."""
+        return Login(self._sessions, self._accounts, owner.account, "password", policy=policy)
 
     async def login_by(self, identity: VerifiedIdentity) -> Login:
         """Return the login of the user that a provider's token identifies. The token is used up when the session is recorded.

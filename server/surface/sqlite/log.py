@@ -8,10 +8,12 @@ import threading
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
+import msgspec
+
 from interlock.machine.errors import AuthorityLost, Overloaded, RecordRefused, SurfaceFailed, VersionConflict
 from interlock.machine.ledger import GENESIS, HEAD_LAG, Receipt, Record, chain, parse
 from interlock.machine.machine import Authority, InstanceT, Machine, Machines
-from interlock.server.surface.log import Followed, Follower, Step, of_others
+from interlock.server.surface.log import Followed, Follower, RecordFilter, Step, Tally, of_others
 from interlock.server.surface.sqlite.engine import Connection
 from interlock.server.surface.sqlite.reader import Lookup, Reader
 from interlock.server.surface.sqlite.rows import (
@@ -39,6 +41,15 @@ _AFTER: Final = f"SELECT {TRANSITION_COLUMNS} FROM transitions WHERE position > 
 _AUDIT: Final = (
     f"SELECT {TRANSITION_COLUMNS} FROM transitions"  # noqa: S608  # column names of ours
     " WHERE actor GLOB 'admin:*' AND position > ? ORDER BY position LIMIT ?"
+)
+_LATEST: Final = (
+    f"SELECT {TRANSITION_COLUMNS} FROM transitions WHERE position < ? AND position > ?"  # noqa: S608  # column names of ours
+    " AND kind = coalesce(?, kind) AND event = coalesce(?, event) AND coalesce(source, '') = coalesce(?, source, '')"
+    " AND target = coalesce(?, target) AND actor = coalesce(?, actor) ORDER BY position DESC LIMIT ?"
+)
+_TALLY: Final = (
+    "SELECT kind, event, source, target, count(*) FROM transitions WHERE position > ? AND position <= ?"
+    " GROUP BY kind, event, source, target"
 )
 _NEWEST: Final = f"SELECT {TRANSITION_COLUMNS} FROM transitions ORDER BY position DESC LIMIT 1"  # noqa: S608  # column names of ours
 LATEST_AT: Final = "SELECT at_ms FROM transitions ORDER BY position DESC LIMIT 1"
@@ -112,6 +123,11 @@ class HeadLag:
         self._signed: int | None = None
         self._moved = threading.Condition()
         self._stuck = False
+
+    @property
+    def position(self) -> int:
+        """The position of the newest head that is on disk; 0 if there is none."""
+        return self._signed or 0
 
     def signed(self, position: int) -> None:
         """Note that a head for ``position`` is on disk."""
@@ -213,6 +229,18 @@ class SqliteLog:
     async def audit(self, position: int, limit: int) -> list[Record]:
         """See :meth:`interlock.server.surface.log.TransitionLog.audit`."""
         return self._records(await self._reader.rows(_AUDIT, position, limit))
+
+    async def latest(self, wanted: RecordFilter, before: int, limit: int, looked_at: int) -> tuple[list[Record], int]:
+        """See :meth:`interlock.server.surface.log.TransitionLog.latest`."""
+        first = max(0, before - 1 - looked_at)
+        rows = await self._reader.rows(_LATEST, before, first, *msgspec.structs.astuple(wanted), limit)
+        found = self._records(rows)
+        last = found[-1].position if len(found) == limit else first + 1
+        return found, last if last > 1 else 0
+
+    async def tally(self, after: int, to: int) -> list[Tally]:
+        """See :meth:`interlock.server.surface.log.TransitionLog.tally`."""
+        return [Tally(*row) for row in await self._reader.rows(_TALLY, after, to)]
 
     async def live_deadlines(self, kind: str) -> list[tuple[int, str]]:
         """See :meth:`interlock.server.surface.log.TransitionLog.live_deadlines`."""

@@ -170,10 +170,10 @@ AUTHENTICATION: Final[tuple[Mutant, ...]] = (
         "6.3.1",
         "test_failed_passwords_count_even_in_exempt_networks",
         at(
-            "auth:login",
+            "admission:verify_login",
             replace(
-                "services.logins.verify_password(attempt.requester, data.password, count)",
-                "services.logins.verify_password(attempt.requester, data.password,"
+                "services.logins.verify_password(attempt.requester, password, count)",
+                "services.logins.verify_password(attempt.requester, password,"
                 " *[count][:services.addresses.counts(client.address)])",
             ),
         ),

@@ -152,7 +152,7 @@ SESSIONS: Final[tuple[Mutant, ...]] = (
         "A session that an administrator ends has nobody's name on its end.",
         "7.4.5",
         "test_administrators_end_any_session_and_are_recorded",
-        at("administration:Administration.end", replace("caller.secret.actor", "'server'")),
+        at("administration:Administration.end", replace("caller.actor", "'server'")),
     ),
     Mutant(
         "Of all sessions of an account that an administrator ends, the newest goes on.",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Annotated, Any, Final, TypeVar
 
 from litestar import Request, Response
@@ -15,7 +16,7 @@ from interlock.machine.ledger import Record
 from interlock.machine.machine import Instance
 from interlock.machine.wire import TransitionView, transition_view
 from interlock.server.experience.admission import address_of
-from interlock.server.experience.calls import LAST, format_cursor, page
+from interlock.server.experience.calls import LAST, format_cursor, page, services_of
 from interlock.server.experience.problems import RequestRefused
 from interlock.server.runtime.accounts.administration import Caller, InstanceFilter
 
@@ -45,7 +46,8 @@ Limit = Annotated[int, QueryParameter(ge=1, le=MAX_PAGE, description="Maximum nu
 
 def acting(request: Request[Any, Any, Any]) -> Caller:
     """Return the caller, and its address, for the record of a call that changes something."""
-    return Caller(request.user, address_of(request.scope))
+    secret = request.user
+    return Caller(secret.actor, address_of(request.scope), partial(services_of(request).secret_records.acting, secret))
 
 
 @contextmanager

@@ -115,10 +115,10 @@ async def cancel_any_execution(
 ) -> Response[AdminExecutionView]:
     """Cancel any execution, as its owner could. The response comes when it has ended (200), and `state` says how."""
     services = services_of(request)
-    secret = acting(request).secret
+    caller = acting(request)
     with known():
-        async with services.secret_records.acting(secret) as under:
-            execution = await services.runner.cancel_any(execution_id, under, secret.actor)
+        async with caller.acting() as under:
+            execution = await services.runner.cancel_any(execution_id, under, caller.actor)
     ended = execution.state in EXECUTION_MACHINE.final
     return Response(admin_execution(execution), status_code=200 if ended else 202)
 

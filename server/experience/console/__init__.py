@@ -1,0 +1,1 @@
+"""The console of operators: pages, and the acts on them."""

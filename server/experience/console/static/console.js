@@ -1,0 +1,66 @@
+// What every page of the console does: copy a receipt, ask before an act, and show how fast a session ended.
+
+document.addEventListener("click", async (event) => {
+  const button = event.target.closest("[data-copy]");
+  if (button === null) return;
+  await navigator.clipboard.writeText(button.dataset.copy);
+  button.textContent = "Copied";
+});
+
+function ask(text, label) {
+  const dialog = document.createElement("dialog");
+  const question = dialog.appendChild(document.createElement("p"));
+  question.textContent = text;
+  question.id = "question";
+  dialog.setAttribute("aria-labelledby", question.id);
+  const form = dialog.appendChild(document.createElement("form"));
+  form.method = "dialog";
+  form.className = "choices";
+  for (const [value, name, style] of [["", "Cancel", "plain"], ["yes", label, "danger"]]) {
+    const button = form.appendChild(document.createElement("button"));
+    Object.assign(button, { value, textContent: name, className: style });
+  }
+  document.body.append(dialog);
+  dialog.showModal();
+  return new Promise((resolve) => {
+    dialog.addEventListener("close", () => {
+      dialog.remove();
+      resolve(dialog.returnValue === "yes");
+    });
+  });
+}
+
+async function end(form) {
+  const told = document.getElementById("ended");
+  told.textContent = "Ending …";
+  const answer = await fetch(form.action, { method: "POST", headers: { accept: "application/json" } });
+  const body = await answer.json();
+  if (answer.status === 401) {
+    const again = body.type.endsWith("login-too-old") ? "&again=1" : "";
+    location.assign(`/console/login?next=${encodeURIComponent(location.pathname)}${again}`);
+    return;
+  }
+  if (!answer.ok) {
+    told.textContent = body.detail;
+    return;
+  }
+  form.hidden = true;
+  told.textContent = ended(body);
+  told.append(" ", Object.assign(document.createElement("a"), { href: location.pathname, textContent: "Show the records" }));
+}
+
+function ended({ position, recorded_ms, sockets, closed_ms }) {
+  if (position === null) return "It had already ended.";
+  const recorded = `Recorded at position ${position} after ${recorded_ms} ms.`;
+  if (sockets === 0) return `${recorded} It had no open socket.`;
+  return `${recorded} Its last socket (of ${sockets}) had closed ${closed_ms} ms after that.`;
+}
+
+document.addEventListener("submit", async (event) => {
+  const form = event.target;
+  if (form.dataset.asks === undefined) return;
+  event.preventDefault();
+  if (!(await ask(form.dataset.asks, form.querySelector("button").textContent))) return;
+  if (form.action.endsWith("/end")) await end(form);
+  else form.submit();
+});

@@ -1,0 +1,1 @@
+"""What the console of operators needs besides what administrators use."""
