@@ -10,11 +10,10 @@ from interlock.strict_json import canonical_json, portable_json
 
 MAX_INTENT_ID_CHARACTERS: Final = 128
 
-INTENT_ID_PATTERN: Final = r"[^/\x00-\x1f\x7f-\x9f\ud800-\udfff]+"
+INTENT_ID_PATTERN: Final = r"[^/\x00-\x1f\x7f-\x9f]+"
 """The characters of the id that a client gives an intent.
 
-``/`` is for the ids of intents that executions submit. Control characters can forge lines of logs, and half a surrogate pair
-has no UTF-8.
+``/`` is for the ids of intents that executions submit. Control characters can forge lines of logs.
 """
 
 MAX_PARAMETERS_BYTES: Final = 64 * 1024
@@ -30,15 +29,18 @@ MAX_ERROR_CHARACTERS: Final = 1000
 """How much of an error's text is kept."""
 
 _INTENT_ID: Final = re.compile(INTENT_ID_PATTERN)
+_HALF_A_PAIR: Final = re.compile("[\ud800-\udfff]")
+"""Half a surrogate pair, which has no UTF-8 and which no JSON that was accepted contains."""
 
 
 def check_intent_id(intent_id: str) -> None:
     """Check the id that a client gives an intent.
 
     Raises:
-        IntentIdRefused: it is not 1 to 128 characters of :data:`INTENT_ID_PATTERN`.
+        IntentIdRefused: it is not 1 to 128 characters of :data:`INTENT_ID_PATTERN`, or has no UTF-8.
     """
-    if len(intent_id) > MAX_INTENT_ID_CHARACTERS or not _INTENT_ID.fullmatch(intent_id):
+    fits = len(intent_id) <= MAX_INTENT_ID_CHARACTERS and _INTENT_ID.fullmatch(intent_id)
+    if not fits or _HALF_A_PAIR.search(intent_id):
         raise IntentIdRefused(
             f"an intent's id has 1 to {MAX_INTENT_ID_CHARACTERS} characters, without / and control characters"
         )

@@ -279,7 +279,8 @@ async def test_n18_a_rolling_restart_under_load_loses_and_repeats_nothing(data: 
     repeated = {each: history for each, history in by_execution.items() if had[each].total() > 1 or len(history) > 3}
     # A drain lets running code end, so not even an idempotent intent has its effect twice.
     assert (lost, repeated) == ({}, {})
-    assert set(closes) <= {1001, 1006}
+    # 4408: so many restarts take longer than an access token lasts.
+    assert set(closes) <= {1001, 1006, 4408}
     assert gaps >= RESTARTS * len(tabs)
     assert repeats > 0, "no answer was lost"
     print(  # noqa: T201  # a figure
