@@ -136,7 +136,7 @@ async def open_services(settings: Settings, realms: Realms | None = None) -> Asy
         _follow(feed, connections, streams, runner)
         doors = (sessions, accounts, secrets.records, executions)
         storage.watchers.metrics = await _watch(feed, doors, settings, clock)
-        flow = await begin_flow(settings, feed, doors, connections)
+        flow = await begin_flow(settings, feed, doors, connections, clock)
         await trace_missed(surface.log, storage.trace)
         keeper = await signed_head.keep(
             settings, surface, supervisor, head, lambda: (secrets.ring.keys.signing, clock.now_ms())

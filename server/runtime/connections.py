@@ -14,7 +14,7 @@ from interlock.machine.account.account import RAISE_EPOCH, Account
 from interlock.machine.closing import Close
 from interlock.machine.ledger import Record
 from interlock.machine.session.commands import Disconnect
-from interlock.machine.session.session import Session
+from interlock.machine.session.session import FINAL_STATES, Session
 from interlock.server.system.guarded import guarded
 from interlock.server.system.loop_turns import LoopTurns
 
@@ -79,10 +79,15 @@ class Connections:
         self._of_account: dict[str, dict[str, HeldConnection]] = {}
         self._arriving: set[str] = set()
         self._on_last: list[Callable[[str], None]] = []
+        self._on_ended: Callable[[Record, int], None] | None = None
 
     def subscribe_last(self, on_last: Callable[[str], None]) -> None:
         """Call ``on_last`` with the id of each session whose last connection is removed."""
         self._on_last.append(on_last)
+
+    def subscribe_ended(self, on_ended: Callable[[Record, int], None]) -> None:
+        """Call ``on_ended`` with each record that ends a session, and the number of connections that were told to close."""
+        self._on_ended = on_ended
 
     def __len__(self) -> int:
         """Return the number of connections that are registered, including arriving ones."""
@@ -154,8 +159,11 @@ class Connections:
         if isinstance(data, Disconnect) and data.connection_id in listeners:
             # It no longer counts, though its socket may still be closing.
             self._forget(listeners[data.connection_id].subject, data.connection_id)
-        for listener, _ in list(listeners.values()):
+        told = list(listeners.values())
+        for listener, _ in told:
             _tell(listener, listener.observe, record)
+        if self._on_ended is not None and record.transition.target in FINAL_STATES:
+            self._on_ended(record, len(told))
 
     def observe_account(self, record: Record, account: Account | None) -> None:
         """End the connections of the sessions that an account no longer backs. The ends of the sessions may follow later."""

@@ -15,7 +15,7 @@ from interlock.machine.errors import Overloaded, RecordRefused, StorageLow, Vers
 from interlock.machine.ledger import GENESIS, Record, chain
 from interlock.machine.session.commands import Authenticate, Connect, Create, Disconnect, Revoke, Touch
 from interlock.machine.session.machine import SESSION_MACHINE
-from interlock.server.surface.log import Step, TransitionLog
+from interlock.server.surface.log import RecordFilter, Step, TransitionLog
 from tests.server.authority_contract import AuthorityContract
 from tests.support.accounts import AccountStory
 from tests.support.asynchronous import asynchronous
@@ -51,6 +51,55 @@ class TransitionLogContract(AuthorityContract):
             assert await log.busy(SESSION_MACHINE) == []
             assert await log.latest_at_ms() == 0
             assert await log.newest() is None
+
+    @asynchronous
+    async def test_the_latest_records_are_found_by_each_part_of_a_filter(self, tmp_path: Path) -> None:
+        async with self.open(tmp_path) as log:
+            account, session = AccountStory(), Story()
+            records = await log.append([*account.register(), *session.begin("ada", "node-1"), *session.touch()])
+            records += await log.append(account.tell(SetGroups(("ops",)), actor="admin:eve"))
+            end = len(records) + 1
+            for wanted, found in (
+                (RecordFilter(), records),
+                (RecordFilter(kind="account"), [records[0], records[-1]]),
+                (RecordFilter(event="touch"), [records[-2]]),
+                (RecordFilter(source=""), records[:2]),
+                (RecordFilter(source="connected", target="connected"), [records[-2]]),
+                (RecordFilter(actor="admin:eve"), [records[-1]]),
+                (RecordFilter(kind="session", event="set_groups"), []),
+            ):
+                assert await log.latest(wanted, end, 100, 100) == (found[::-1], 0), wanted
+            # An account without personal data was deleted.
+            await log.append(account.tell(Delete()))
+
+    @asynchronous
+    async def test_the_latest_records_come_in_pages_of_bounded_work(self, tmp_path: Path) -> None:
+        async with self.open(tmp_path) as log:
+            story = Story()
+            records = await log.append(story.begin("ada", "node-1"))
+            for _ in range(7):
+                records += await log.append(story.touch())
+            assert await log.latest(RecordFilter(), 11, 4, 100) == (records[:5:-1], 7)
+            assert await log.latest(RecordFilter(), 7, 100, 2) == ([records[5], records[4]], 5)
+            # None of the records that are looked at matches, and there are earlier ones.
+            assert await log.latest(RecordFilter(event="create"), 11, 4, 6) == ([], 5)
+            assert await log.latest(RecordFilter(event="create"), 5, 4, 6) == ([records[0]], 0)
+            assert await log.latest(RecordFilter(), 1, 4, 6) == ([], 0)
+
+    @asynchronous
+    async def test_records_are_tallied_by_transition(self, tmp_path: Path) -> None:
+        async with self.open(tmp_path) as log:
+            one, other = Story(), Story("other")
+            await log.append(one.begin("ada", "node-1"))
+            await log.append(other.begin("ada", "node-1"))
+            await log.append(one.touch())
+            assert sorted(await log.tally(1, 6)) == [
+                ("session", "authenticate", "created", "authenticated", 2),
+                ("session", "connect", "authenticated", "connected", 2),
+                ("session", "create", None, "created", 1),
+            ]
+            assert await log.tally(6, 100) == [("session", "touch", "connected", "connected", 1)]
+            assert await log.tally(7, 100) == []
 
     @asynchronous
     async def test_steps_of_two_instances_are_recorded_together_or_not_at_all(self, tmp_path: Path) -> None:

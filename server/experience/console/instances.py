@@ -52,7 +52,7 @@ class Told(msgspec.Struct, frozen=True):
 
 
 class EndedView(msgspec.Struct, frozen=True):
-    """How a session was ended: how long until the end was recorded, and from then until its last socket had closed.
+    """How a session was ended: how long the request took, and how long after the decision its last socket had closed.
 
     ``closed_ms`` is null if it had no socket, or one does not close.
     """
@@ -60,7 +60,7 @@ class EndedView(msgspec.Struct, frozen=True):
     position: int | None
     recorded_ms: float
     sockets: int
-    closed_ms: float | None
+    closed_ms: int | None
 
 
 @get("/console/sessions/{instance_id:str}", guards=[looking], include_in_schema=False)

@@ -38,13 +38,14 @@ class Console(msgspec.Struct, frozen=True):
 
 
 async def begin_flow(
-    settings: Settings, feed: Feed, doors: Sequence[Door[Any]], connections: Connections
+    settings: Settings, feed: Feed, doors: Sequence[Door[Any]], connections: Connections, clock: Clock
 ) -> Flow | None:
     """Subscribe the live numbers, if there can be operators. Call it before the log is followed."""
     if not Groups(settings.console_look, settings.console_act).named:
         return None
-    flow = Flow(await feed.log.live_states(), connections.of_session)
+    flow = Flow(await feed.log.live_states(), connections, clock)
     feed.subscribe(flow.observe)
+    connections.subscribe_ended(flow.ended)
     connections.subscribe_last(flow.last_closed)
     for door in doors:
         door.subscribe_refusals(flow.refused)

@@ -51,9 +51,10 @@ async function end(form) {
 
 function ended({ position, recorded_ms, sockets, closed_ms }) {
   if (position === null) return "It had already ended.";
-  const recorded = `Recorded at position ${position} after ${recorded_ms} ms.`;
+  const recorded = `Recorded at position ${position}, answered after ${recorded_ms} ms.`;
   if (sockets === 0) return `${recorded} It had no open socket.`;
-  return `${recorded} Its last socket (of ${sockets}) had closed ${closed_ms} ms after that.`;
+  const which = sockets === 1 ? "Its socket" : `The last of its ${sockets} sockets`;
+  return `${recorded} ${which} was closed ${closed_ms} ms after the end was decided.`;
 }
 
 document.addEventListener("submit", async (event) => {

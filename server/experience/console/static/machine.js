@@ -76,7 +76,7 @@ function showLive(numbers) {
   text(document.getElementById("position"), String(newest));
   text(document.getElementById("signed"), numbers.signed === newest ? `${newest} (all)` : String(numbers.signed));
   if (numbers.ending !== null) {
-    text(document.getElementById("ending"), `${numbers.ending.sockets} sockets closed after ${numbers.ending.ms} ms`);
+    text(document.getElementById("ending"), `${numbers.ending.sockets} socket${numbers.ending.sockets === 1 ? "" : "s"} closed in ${numbers.ending.ms} ms`);
   }
   show(numbers, flows, numbers.refusals, false);
 }
