@@ -28,7 +28,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # Whoever starts another process names one of these.
 PROCESSES := ServerProcess|RealmServer|IntentContract|running_server|running_provider|subprocess|interlock\(|_all\(
 
-.PHONY: run test check quick packages drift lint types unit coverage scenarios traces spec spec-deep walk model mutants long measures fuzz docs generate bench lock clean help
+.PHONY: run test check quick packages client drift lint types unit coverage scenarios traces spec spec-deep walk model mutants long measures fuzz docs generate bench lock clean help
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -76,6 +76,12 @@ generate: $(STAMP) $(NODE_STAMP)
 	$(BIN)/python -m interlock.spec.export
 	$(BIN)/python -m interlock.server.experience.client.declared
 	node tests/javascript/bundle.mjs
+
+# make client    pack the browser client as a package for npm, into dist/
+DESTINATION := dist
+client:
+	@mkdir -p $(DESTINATION)
+	@npm pack --silent --pack-destination $(DESTINATION) ./server/experience/client
 
 # make lint      run ruff and the import rules
 lint: $(STAMP)

@@ -195,7 +195,7 @@ export interface SocketEvents {
 }
 
 /** An EventTarget whose events carry `detail`. */
-export interface Target<Events> extends EventTarget {
+export interface Target<Events> extends Omit<EventTarget, "addEventListener"> {
   addEventListener<Name extends keyof Events & string>(
     type: Name,
     listener: (event: CustomEvent<Events[Name]>) => void,

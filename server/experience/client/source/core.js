@@ -4,7 +4,7 @@ import {
   SERVING, SESSION_ENDED, START_SESSION, TOO_LARGE,
 } from "./declared.js";
 
-const FIRST = 500, MOST = 30_000, STEADY = 60_000, HANDSHAKE = 30_000, WAKE = 10_000;
+const ENDS = [LOG_IN, START_SESSION], FIRST = 500, MOST = 30_000, STEADY = 60_000, HANDSHAKE = 30_000, WAKE = 10_000;
 
 // What a tab knows that has no session. `dead` are the sessions that have ended: their late answers are dropped.
 export const initial = (random = Math.random, dead = new Set(), count = 0) => ({
@@ -34,16 +34,22 @@ export function step(s, input, now) {
 
   const ask = (what) => {
     s.ask = null;
-    if (!s.asking) emit("call", what, (s.asking = ++s.count));
+    if (s.asking) return;
+    s.asker = s.id;
+    emit("call", what, (s.asking = ++s.count));
   };
-  const end = (reason, heard) => {
-    const { id, socket, intents } = s;
+  // `quiet`: nobody is to be told. Only the server's word that a session has ended is proof for other tabs.
+  const end = (reason, quiet) => {
+    const { id, socket, intents } = s, begins = s.asking && !serving(s);
     if (socket) emit("close", socket.n);
-    if (id) s.dead.add(id);
-    if (id && !heard) emit("tell", { ended: id, reason });
+    if (!quiet) {
+      s.dead.add(id);
+      emit("tell", { ended: id, reason });
+    }
     Object.assign(s, initial(s.random, s.dead, s.count));
     for (const each of intents.keys()) emit("refused", each, endedBy(reason));
     emit("ended", reason);
+    if (begins) ask("begin");
   };
   const finish = (problem) => {
     s.wanted = false;
@@ -54,9 +60,9 @@ export function step(s, input, now) {
   const adopt = (tokens, heard) => {
     const { session_id: id, state, version, access_token: token, expires_in } = tokens;
     if (s.dead.has(id) || (s.id === id && version <= s.version)) return;
-    if (s.id && s.id !== id) end("replaced", heard);
+    if (serving(s) && s.id !== id) end("replaced");
     const entered = !serving(s), life = expires_in * 1000, until = tokens.until ?? now + life;
-    Object.assign(s, { id, state, token, version, life, until, ask: null, askBound: FIRST });
+    Object.assign(s, { id, state, token, version, life, until, ask: null, askBound: FIRST, doubt: false });
     s.refresh = after(until - now - life * (0.2 + 0.2 * s.random()));
     if (!heard) emit("tell", { ...tokens, until });
     emit("tokens");
@@ -77,8 +83,11 @@ export function step(s, input, now) {
   const failed = (what, problem) => {
     const { recovery } = problem;
     if (recovery === RETRY_LATER) s.ask = after(backOff("askBound", problem), what);
-    else if (recovery === REFRESH) s.ask = after(1000, what); // another tab is logging in
-    else if (what === REFRESH && (recovery === LOG_IN || recovery === START_SESSION)) return end(reasonOf(problem));
+    else if (recovery === REFRESH || (what === REFRESH && !s.doubt && ENDS.includes(recovery))) {
+      // Another tab logs in or out, or has just done so: then the browser has another cookie soon.
+      s.doubt = recovery !== REFRESH;
+      s.ask = after(1000, what);
+    } else if (what === REFRESH && ENDS.includes(recovery)) return end(reasonOf(problem), true);
     else {
       s.refresh = null;
       if (s.wanted) finish(problem);
@@ -104,7 +113,7 @@ export function step(s, input, now) {
     for (const intent of s.intents.values()) if (!intent.execution_id) intent.sent = false;
     const renews = action === LOG_IN || action === REFRESH, again = renews && !s.tried;
     if (action === START_SESSION) return end(reasonOf(problem));
-    if (action === LOG_IN && s.tried) return end(reasonOf({ type: CREDENTIAL_INVALID }));
+    if (action === LOG_IN && s.tried) return end(reasonOf({ type: CREDENTIAL_INVALID }), true);
     if (!renews && action !== RECONNECT) return finish(problem);
     if (renews) distrust(until);
     s.tried ||= renews;
@@ -115,7 +124,7 @@ export function step(s, input, now) {
     const { open, since } = s.socket;
     if (open && now - since >= STEADY) s.dialBound = FIRST;
     const action = CLOSES[code] ?? RECONNECT;
-    recover(action, { type: `close:${code}`, title: text, code, recovery: action, reason: text.split(": ")[1] });
+    recover(action, { type: `close:${code}`, title: text, code, recovery: action, reason: text.split(": ").pop() });
   };
 
   const settle = (id, outcome) => s.intents.delete(id) && emit("outcome", id, outcome);
@@ -136,6 +145,10 @@ export function step(s, input, now) {
         send({ type: "intent", id, name, parameters });
       }
     }
+  };
+  const resubmit = (id) => {
+    Object.assign(s.intents.get(id) ?? {}, { execution_id: null, sent: false });
+    pump();
   };
   const inStream = (message) => {
     const { intent_id: id, execution_id, attempt, offset, data } = message, intent = s.intents.get(id);
@@ -206,8 +219,10 @@ export function step(s, input, now) {
     tokens({ what, n, tokens }) {
       if (what && n !== s.asking) return;
       if (what) s.asking = 0;
-      adopt(tokens);
-      if (what && s.dead.has(tokens.session_id)) ask("begin");
+      // The answer to a request from before this session began. To one from after that, the server has ended this session.
+      if (what && serving(s) && tokens.session_id !== s.id && s.asker !== s.id) ask(REFRESH);
+      else adopt(tokens);
+      if (what && s.dead.has(tokens.session_id)) s.ask = after(backOff("askBound", {}), "begin");
     },
     failed({ what, n, id, problem }) {
       if (n && n === s.asking) {
@@ -215,7 +230,8 @@ export function step(s, input, now) {
         failed(what, problem);
       } else if (n && n === s.socket?.n) {
         recover(problem.recovery === RETRY_LATER ? RECONNECT : problem.recovery, problem);
-      } else if (id && problem.recovery !== RETRY_LATER) refuse(id, problem);
+      } else if (id && problem.recovery === RETRY_LATER) resubmit(id);
+      else refuse(id, problem);
     },
     // Another tab has tokens, or knows that a session has ended.
     heard({ message }) {
@@ -255,9 +271,8 @@ export function step(s, input, now) {
     },
     // What HTTP says of an execution after a gap. If it has not ended, its outcome follows once the intent is sent again.
     execution({ id, execution }) {
-      if (execution.ended_at) return settle(id, execution);
-      Object.assign(s.intents.get(id) ?? {}, { execution_id: null, sent: false });
-      pump();
+      if (execution.ended_at) settle(id, execution);
+      else resubmit(id);
     },
     // The page is shown, thawed or online again: don't wait, and see whether the connection is alive.
     wake() {

@@ -28,7 +28,7 @@ const target = (methods) => Object.assign(new EventTarget(), methods);
 
 export async function open({ url = new URL("..", import.meta.url), signal } = {}) {
   const s = initial(), gone = new AbortController(), runs = new Map(), channel = new BroadcastChannel(`interlock ${url}`);
-  let timer, session = null, ended, entered = deferred(), usable = deferred(), socket = null, opened, closed, wire;
+  let timer, session = null, ended, entered = deferred(), usable = deferred(), entering = null, socket = null, opened, closed, wire;
 
   const tell = (on, type, detail) => on?.dispatchEvent(new CustomEvent(type, { detail }));
   const put = (type, more) => {
@@ -58,8 +58,11 @@ export async function open({ url = new URL("..", import.meta.url), signal } = {}
     if (headers.get("Content-Type")?.startsWith("application/problem+json")) Object.assign(problem, JSON.parse(said));
     throw new Problem({ ...problem, retry_after: Number(headers.get("Retry-After")) || 0 });
   };
-  const current = async (own, signal) => {
+  const living = async (own) => {
     if (own !== session) throw new Problem(endedBy((await own.ended).reason));
+  };
+  const current = async (own, signal) => {
+    await living(own);
     put("need");
     if (!fresh(s, Date.now())) await abortable(usable.promise, signal);
     return s.token;
@@ -82,9 +85,15 @@ export async function open({ url = new URL("..", import.meta.url), signal } = {}
     ticket: () => request("POST", "api/session/ticket", { token: s.token }),
     execution: (id) => call(session, "GET", `api/executions/${id}`),
   };
+  // One at a time, so that a second click on the button finds the session of the first.
   const enter = (path) => async (body, { signal } = {}) => {
-    put("tokens", { tokens: await request("POST", path, { body, signal }) });
-    return abortable(entered.promise, signal);
+    while (entering) await abortable(entering, signal);
+    const asked = request("POST", path, { body, signal });
+    entering = asked.then(() => {}, () => {}).then(() => (entering = null));
+    const tokens = await asked;
+    put("tokens", { tokens });
+    if (s.id !== tokens.session_id) throw new Problem(endedBy("replaced"));
+    return session;
   };
 
   const effects = {
@@ -226,13 +235,18 @@ export async function open({ url = new URL("..", import.meta.url), signal } = {}
       ended,
       login: (...values) => visitor.login(...values),
       async connect({ signal } = {}) {
-        await current(own, signal);
+        await living(own);
         if (!socket) {
           [opened, closed] = [deferred(), deferred()];
           socket = target({ intent, close: () => put("disconnect"), closed: closed.promise });
           put("connect");
         }
-        return abortable(opened.promise, signal);
+        try {
+          return await abortable(opened.promise, signal);
+        } catch (error) {
+          if (signal?.aborted) put("disconnect");
+          throw error;
+        }
       },
       async fetch(input, init) {
         const made = new Request(input, init);
