@@ -45,6 +45,10 @@ class Watchers(msgspec.Struct):
         """Count a result that a realm's code returned too late."""
         self.metrics.late_outcome()
 
+    def blocked(self, realm: str, seconds: float) -> None:
+        """Count the ``seconds`` for which the code of ``realm`` has held the event loop."""
+        self.metrics.blocked(realm, seconds)
+
 
 class Storage(msgspec.Struct):
     """The open log, and the receivers of its events."""

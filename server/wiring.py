@@ -135,7 +135,7 @@ async def open_services(settings: Settings, realms: Realms | None = None) -> Asy
         streams = stack.enter_context(closing(Streams(executions, connections, clock, settings)))
         _follow(feed, connections, streams, runner)
         doors = (sessions, accounts, secrets.records, executions)
-        storage.watchers.metrics = await _watch(feed, doors, settings, clock)
+        remote.metrics = storage.watchers.metrics = await _watch(feed, doors, settings, clock)
         flow = await begin_flow(settings, feed, doors, connections, clock)
         await trace_missed(surface.log, storage.trace)
         keeper = await signed_head.keep(
@@ -259,6 +259,7 @@ def _executions(
         node=settings.node,
         count_submission=submissions.take,
         on_late=storage.watchers.late_outcome,
+        on_held=storage.watchers.blocked,
     )
     return executions, runner
 

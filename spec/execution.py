@@ -19,7 +19,7 @@ class ExecutionGuards(Protocol):
         ...
 
     def repeatable(self) -> bool:
-        """The effects that are declared for the intent are idempotent or transactional, so it may run again."""
+        """The declared effects are idempotent or transactional, and fewer than 5 attempts were begun."""
         ...
 
 
@@ -42,7 +42,7 @@ class ExecutionLifecycle(StateMachine):
     )
     interrupt = Event(
         running.to(accepted, cond=["owner", "repeatable"]) | running.to(failed, cond="owner", unless="repeatable"),
-        name="The attempt is lost with its server process: it is repeated if its effects allow that, else it has failed.",
+        name="The attempt is lost with its server process: it is repeated as effects and attempts allow, else it has failed.",
     )
     cancel = Event(
         accepted.to(cancelled) | running.to(cancelled),

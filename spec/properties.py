@@ -317,6 +317,14 @@ PROPERTIES: Final[tuple[Property, ...]] = (
         ),
     ),
     Property(
+        "attempts_bounded",
+        "An execution is started five times at most, however often the server process dies.",
+        (
+            _EXECUTION + "test_an_execution_whose_fifth_attempt_is_lost_has_failed",
+            _RUNS + "test_recovery.py::test_code_that_ends_the_server_runs_five_times",
+        ),
+    ),
+    Property(
         "outcome_reaches_client",
         "Whenever nothing more can happen, every accepted execution has an outcome, also after crashes, and each client that"
         " was told of its acceptance has heard it.",

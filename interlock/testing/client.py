@@ -14,6 +14,7 @@ from interlock.context import Context, Invocation, Outcome
 from interlock.intents import canonical_parameters, check_intent_id
 from interlock.machine.errors import IntentReused
 from interlock.machine.execution.commands import execution_id_of
+from interlock.machine.execution.execution import MAX_ATTEMPTS
 from interlock.realm import GRACE_MS, Intent, Realm, Realms, error_text
 
 Stop: TypeAlias = Literal["asked", "session_ended", "crash", "timeout"]
@@ -191,7 +192,8 @@ class Run:
     def _after(self, why: Stop) -> Outcome | None:
         """Return the outcome of an attempt that was stopped and has not committed, None if another attempt follows."""
         if why == "crash":
-            return None if self.intent.effects != "once" else Outcome(state="failed", reason="interrupted")
+            repeatable = self.intent.effects != "once" and self.attempt < MAX_ATTEMPTS
+            return None if repeatable else Outcome(state="failed", reason="interrupted")
         return Outcome(state="failed" if why == "timeout" else "cancelled", reason=why)
 
     async def _close(self) -> bytes | None:

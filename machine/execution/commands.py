@@ -18,7 +18,8 @@ from msgspec import Meta
 from interlock.machine.account.commitments import Commitment
 
 Effects: TypeAlias = Literal["once", "idempotent", "transactional"]
-"""What happens after a crash. ``once``: the intent never runs again. The others: it runs again, as the same execution."""
+"""What happens after a crash. ``once``: the intent never runs again. The others: it runs again, as the same execution, until
+its fifth attempt is lost."""
 
 OnSessionEnd: TypeAlias = Literal["cancel", "finish"]
 """Whether the end of the session cancels a running execution, or lets it finish."""

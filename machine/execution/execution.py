@@ -17,6 +17,9 @@ from interlock.machine.execution.commands import (
 )
 from interlock.machine.machine import Keys, Transition, after
 
+MAX_ATTEMPTS: Final = 5
+"""How often an execution is started. Code that ends the server process would otherwise end it until its time is over."""
+
 
 class Execution(msgspec.Struct, frozen=True, omit_defaults=True):
     """The state of one execution after ``version`` transitions. Times are integer milliseconds since the Unix epoch.
@@ -61,7 +64,7 @@ def _owner(execution: Execution, data: Any, _now_ms: int) -> bool:
 
 
 def _repeatable(execution: Execution, _data: Any, _now_ms: int) -> bool:
-    return execution.effects != "once"
+    return execution.effects != "once" and execution.attempt < MAX_ATTEMPTS
 
 
 GUARDS: Final[dict[str, Callable[[Execution, Any, int], bool]]] = {"owner": _owner, "repeatable": _repeatable}

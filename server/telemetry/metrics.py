@@ -27,7 +27,7 @@ from interlock.server.surface.sqlite.engine import library_version
 from interlock.server.surface.sqlite.writer import Batch
 from interlock.server.telemetry.events.log_events import EVENTS
 from interlock.server.telemetry.logs import dropped_lines, event_counts
-from interlock.server.telemetry.metrics_recorder import MetricsRecorder
+from interlock.server.telemetry.metrics_recorder import CallbackResult, CallResult, MetricsRecorder
 
 _FAST: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _SIZES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
@@ -138,6 +138,26 @@ ROWS: Final = (
         Counter,
         "interlock_late_outcomes_total",
         "Results that a realm's code returned after its execution had ended or was being stopped; they are refused.",
+    ),
+    Row(
+        Counter,
+        "interlock_realm_blocking_seconds_total",
+        "Time for which a realm's code held the event loop more than 100 ms at a stretch, by realm. Nothing else ran then.",
+        ("realm",),
+    ),
+    Row(
+        Counter,
+        "interlock_remote_calls_total",
+        "Calls of remote realms, by realm and result: `outcome` (200), `accepted` (202), `unusable` (200 without an outcome),"
+        " `refused` (another status), `unanswered` (it broke), `unreached` (nothing was sent).",
+        ("realm", "result"),
+    ),
+    Row(
+        Counter,
+        "interlock_remote_callbacks_total",
+        "Outcomes that remote realms reported, by realm and result: `taken`, `repeated`, `late` (the attempt does not run any"
+        " more), `unsigned`.",
+        ("realm", "result"),
     ),
     Row(
         Histogram,
@@ -300,6 +320,18 @@ class PrometheusMetrics(MetricsRecorder):
     def late_outcome(self) -> None:
         """See :meth:`MetricsRecorder.late_outcome`."""
         self._metrics["interlock_late_outcomes_total"].inc()
+
+    def blocked(self, realm: str, seconds: float) -> None:
+        """See :meth:`MetricsRecorder.blocked`."""
+        self._child("interlock_realm_blocking_seconds_total", realm).inc(seconds)
+
+    def remote_call(self, realm: str, result: CallResult) -> None:
+        """See :meth:`MetricsRecorder.remote_call`."""
+        self._child("interlock_remote_calls_total", realm, result).inc()
+
+    def remote_callback(self, realm: str, result: CallbackResult) -> None:
+        """See :meth:`MetricsRecorder.remote_callback`."""
+        self._child("interlock_remote_callbacks_total", realm, result).inc()
 
     def _child(self, *key: str) -> Any:
         """Return the metric named first, with the label values that follow."""

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from interlock.machine.errors import TransitionRefused
 from interlock.machine.ledger import Record
 from interlock.server.surface.sqlite.writer import Batch
+
+CallResult: TypeAlias = Literal["outcome", "accepted", "refused", "unusable", "unanswered", "unreached"]
+"""What became of a call of a remote realm: an outcome (200), later one (202), another status, an answer of 200 that says no
+outcome, no answer, or nothing was sent."""
+
+CallbackResult: TypeAlias = Literal["taken", "repeated", "late", "unsigned"]
 
 
 class MetricsRecorder:
@@ -42,3 +48,12 @@ class MetricsRecorder:
 
     def late_outcome(self) -> None:
         """Count a result that a realm's code returned too late."""
+
+    def blocked(self, realm: str, seconds: float) -> None:
+        """Count ``seconds`` for which the code of ``realm`` has held the event loop."""
+
+    def remote_call(self, realm: str, result: CallResult) -> None:
+        """Count a call of the remote realm ``realm``."""
+
+    def remote_callback(self, realm: str, result: CallbackResult) -> None:
+        """Count an outcome that the remote realm ``realm`` has reported."""

@@ -88,6 +88,7 @@ SECRET: Final = (
 )
 
 EXECUTION: Final = (
+    Bound("ATTEMPTS", 2, 3, "Starts, where the server allows five: the last one is lost to the last crash."),
     Bound("TRIES", 2, 3, "Each of two clients submits the intent, and once more after the answer or a crash."),
     Bound(
         "CRASHES",

@@ -117,6 +117,7 @@ CHECKS: Final[tuple[Check, ...]] = (
             "no_execution_after_fence",
             "owner_only",
             "once_runs_once",
+            "attempts_bounded",
             "committed_is_outcome",
             "outcome_reaches_client",
         ),

@@ -45,7 +45,11 @@ byte crashes;
 /* The declared guards: `named` is the attempt that the command names, 0 if it names none. */
 #define RUNNER(fold) (fold.state == STATE_running -> fold.attempt : 0)
 #define GUARD_owner(fold, named) (named == RUNNER(fold))
+#ifdef MUTANT_attempts_unbounded
 #define GUARD_repeatable(fold, named) (!once)
+#else
+#define GUARD_repeatable(fold, named) (!once && fold.attempt < ATTEMPTS)
+#endif
 #define DECLARED(event, named) (ASK(NEXT, execution, event, named) != STATE_none)
 
 #define KNOWN (execution.state != STATE_none)
@@ -77,6 +81,7 @@ inline record(event_, named) {
   PROMISE(owner_only, !OF_AN_ATTEMPT(event_) || named == RUNNER(execution));
   PROMISE(owner_only, event_ != EVENT_interrupt || own.at == NONE);
   PROMISE(once_runs_once, event_ != EVENT_start || !once || execution.attempt == 0);
+  PROMISE(attempts_bounded, event_ != EVENT_start || execution.attempt < ATTEMPTS);
   PROMISE(declared_only, target == ASK(NEXT, execution, event_, named) && target != STATE_none);
   PROMISE(committed_is_outcome, committed == 0 || (event_ == EVENT_succeed && named == committed));
   if :: event_ == EVENT_start -> execution.attempt++ :: else fi;

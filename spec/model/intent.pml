@@ -16,6 +16,7 @@
 
 #define TRIES 1
 #define CRASHES 1
+#define ATTEMPTS 5
 #define TASK provided (possible)
 
 short version, shown;            /* how many records were taken, and how many of them the server has shown */

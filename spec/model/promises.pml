@@ -10,7 +10,7 @@ mtype = {
   revocation_fence,
   deleted_absorbs, authority_at_append, disabled_never_serves, old_password_never_admits, overtaken_change_refused,
   removed_absorbs, secrets_recorded,
-  accepted_once, one_outcome, no_execution_after_fence, owner_only, once_runs_once, outcome_reaches_client,
+  accepted_once, one_outcome, no_execution_after_fence, owner_only, once_runs_once, attempts_bounded, outcome_reaches_client,
   committed_is_outcome,
   /* the steps that can be told; spec/model/story.py has a sentence for each */
   refuse, decide_, conflict, append_, close_, acknowledge_, repeat_, open_, drop_, crash_, recover_, follow_, tick_,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from interlock.context import Context
 from interlock.machine.execution.commands import Effects, execution_id_of
 from interlock.realm import Realm
 from tests.support.asynchronous import asynchronous
+from tests.support.own_log import logging_to_file
 from tests.support.running import eventually
 from tests.support.runtime import Counted, bench, notes
 from tests.support.tampering import shell
@@ -51,6 +54,35 @@ async def test_a_lost_attempt_is_repeated_as_its_effects_allow(tmp_path: Path, e
             assert (ended.state, ended.attempt) == ("succeeded", 2)
             assert code.seen == [(execution_id, 1), (execution_id, 2)]
             assert await made.events(execution_id) == ["accept", "start", "interrupt", "start", "succeed"]
+
+
+@pytest.mark.checks("attempts_bounded")
+@asynchronous
+async def test_code_that_ends_the_server_runs_five_times(tmp_path: Path) -> None:
+    seen: list[int] = []
+    clock = None
+
+    async def end(context: Context, _text: str) -> str:
+        seen.append(context.attempt)
+        await asyncio.Event().wait()
+        return ""
+
+    def begun(attempt: int) -> bool:
+        return seen[-1:] == [attempt]
+
+    with logging_to_file(tmp_path / "log") as lines:
+        for attempt in range(1, 6):
+            async with bench(tmp_path, notes(end, effects="idempotent"), clock=clock, ends="crashes") as made:
+                if attempt == 1:
+                    execution_id = (await made.submit(await made.login())).execution.execution_id
+                await eventually(partial(begun, attempt))
+                clock = made.clock
+        async with bench(tmp_path, notes(end, effects="idempotent"), clock=clock) as made:
+            ended = await made.runner.outcome(execution_id)
+            assert (ended.state, ended.reason, ended.attempt) == ("failed", "interrupted", 5)
+        (row,) = [row for row in map(json.loads, lines()) if row["event"] == "execution.given_up"]
+    assert row["execution_id"] == execution_id
+    assert seen == [1, 2, 3, 4, 5]
 
 
 @pytest.mark.checks("outcome_reaches_client", "once_runs_once")

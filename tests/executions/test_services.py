@@ -101,6 +101,22 @@ async def test_the_log_tells_of_failing_code_without_its_secrets(tmp_path: Path)
 
 
 @asynchronous
+async def test_code_that_blocks_the_event_loop_is_named_and_counted(tmp_path: Path) -> None:
+    with logging_to_file(tmp_path / "log") as lines:
+        async with services_in(tmp_path / "data", realm, metrics_port=0) as services:
+            session, _ = await log_in(services)
+            blocking = [(await ended(services, session, text)).execution_id for text in ("block", "block in a task")]
+            assert isinstance(services.metrics, PrometheusMetrics)
+            seen = Scrape(generate_latest(services.metrics.registry).decode())
+        rows = [row for row in map(json.loads, lines()) if row["event"] == "execution.blocking"]
+    assert seen.by("interlock_realm_blocking_seconds_total", "realm")["some_realm"] >= 0.3
+    for execution_id in blocking:
+        (row, *_) = [row for row in rows if row["execution_id"] == execution_id]
+        assert (row["intent"], row["level"]) == ("some_realm.echo", "warning")
+        assert row["blocked_ms"] >= 150
+
+
+@asynchronous
 async def test_each_failing_execution_has_its_line_and_others_a_number(tmp_path: Path) -> None:
     with logging_to_file(tmp_path / "log") as lines:
         async with services_in(tmp_path / "data", realm) as services:

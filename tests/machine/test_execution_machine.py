@@ -70,6 +70,16 @@ def test_an_interrupted_execution_with_effects_once_has_failed() -> None:
     assert [EXECUTION_MACHINE.is_essential(record.transition) for record in records] == [False, False, True]
 
 
+@pytest.mark.checks("attempts_bounded")
+@pytest.mark.parametrize("effects", ["idempotent", "transactional"])
+def test_an_execution_whose_fifth_attempt_is_lost_has_failed(effects: Effects) -> None:
+    lost = [each for attempt in range(1, 6) for each in (Start("n1"), Interrupt("n1", attempt))]
+    waiting, _ = lived(accept(effects), *lost[:-2])
+    assert (waiting.state, waiting.attempt) == ("accepted", 4)
+    execution, _ = lived(accept(effects), *lost)
+    assert (execution.state, execution.reason, execution.attempt) == ("failed", "interrupted", 5)
+
+
 @pytest.mark.checks("outcome_reaches_client")
 def test_an_interrupt_is_recorded_while_the_disk_is_nearly_full() -> None:
     """Otherwise a start could not give up what a crash left running."""

@@ -69,6 +69,12 @@ OF_EXECUTION: Final[tuple[Mutant, ...]] = (
         at("execution.execution:_repeatable", returns("True")),
     ),
     Mutant(
+        "Code that ends the server process is repeated as long as its time allows.",
+        "attempts_bounded",
+        "test_an_execution_whose_fifth_attempt_is_lost_has_failed[idempotent]",
+        at("execution.execution:_repeatable", replace("execution.attempt < MAX_ATTEMPTS", "True")),
+    ),
+    Mutant(
         "A start does not find what ran when its server process crashed.",
         "outcome_reaches_client",
         "test_the_keys_say_whose_it_is_until_when_and_whether_it_runs",

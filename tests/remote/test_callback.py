@@ -18,6 +18,7 @@ from tests.support.asynchronous import asynchronous
 from tests.support.client import Client, logged_in
 from tests.support.intents import outcome, state_of
 from tests.support.log import records, verify
+from tests.support.metrics import Scrape, metrics_url
 from tests.support.scripted import Scripted, Step, answer, scripted
 from tests.support.server import ServerProcess, running_server
 
@@ -69,11 +70,18 @@ async def callback(
     async with scripted(*(steps or (answer(202),))) as realm:
         declaration = folder / "billing.toml"
         declaration.write_text(DECLARATION.format(url=realm.url, effects=effects, on_session_end=on_session_end))
-        with running_server(folder / "data", realm=declaration, outgoing_networks="127.0.0.0/8,::1") as server:
+        settings = {"realm": declaration, "outgoing_networks": "127.0.0.0/8,::1", "metrics_port": 0, "log_json": True}
+        with running_server(folder / "data", **settings) as server:
             secret = RealmSecrets(server.data / "keys").create("billing", 1)
             async with await logged_in(server.url) as client:
                 yield Callback(server, realm, client, secret)
     verify(folder / "data")
+
+
+async def counted_callbacks(calls: Callback) -> dict[str, float]:
+    """Return the number of callbacks, by result."""
+    scraped = await calls.client.http.get(metrics_url(calls.server))
+    return Scrape(scraped.text).by("interlock_remote_callbacks_total", "result")
 
 
 @asynchronous
@@ -92,6 +100,8 @@ async def test_a_reported_outcome_is_recorded_before_it_is_acknowledged(tmp_path
             assert await calls.report(execution_id, body) == (200, state)
             assert await calls.report(execution_id, {"attempt": 1, "error": "other"}) == TOO_LATE
             assert await calls.report(execution_id, {"attempt": 2, key: value}) == TOO_LATE
+        counted = await counted_callbacks(calls)
+        assert counted == {"taken": 2, "repeated": 2, "late": 4}
 
 
 @asynchronous
@@ -120,6 +130,8 @@ async def test_a_report_that_is_not_signed_by_its_realm_is_refused(tmp_path: Pat
         bare = await calls.client.http.post("/api/realms/billing/outcomes", json=body)
         assert (bare.status_code, bare.headers["www-authenticate"].partition(" ")[0]) == (401, "Bearer")
         assert await calls.report("exe_nobody", body) == (404, "not-found")
+        # Not those of a realm that there is not.
+        assert await counted_callbacks(calls) == {"unsigned": 5}
         assert await calls.report(execution_id, body) == (200, "succeeded")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -20,8 +21,11 @@ from interlock.server.guard.realm_secrets import RealmSecrets
 from interlock.server.outgoing.destinations import Destinations
 from interlock.server.outgoing.signatures import signed_headers, verified_id
 from interlock.server.runtime.executions.remote_realms import Failed, RemoteRealms, Succeeded
+from interlock.server.telemetry.metrics_recorder import MetricsRecorder
 from interlock.testing import RealmClient
 from tests.support.asynchronous import on_uvloop
+from tests.support.own_log import logging_to_file
+from tests.support.running import eventually
 from tests.support.scripted import Exchange, Received, Scripted, Step, answer, hang_up, scripted
 
 DECLARATION = """
@@ -166,6 +170,62 @@ def test_an_idempotent_intent_is_not_posted_again_after_a_refusal(tmp_path: Path
             assert len(calls.realm.received) == 1
 
     check()
+
+
+class Counts(MetricsRecorder):
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, str]] = []
+
+    def remote_call(self, realm: str, result: str) -> None:
+        self.calls.append((realm, result))
+
+
+@pytest.mark.parametrize(
+    ("step", "effects", "results"),
+    [
+        (answer(200, {"error": "no funds"}), "once", ["outcome"]),
+        (answer(200, {}), "once", ["unusable"]),
+        (answer(404), "idempotent", ["refused"]),
+        (answer(503, retry_after="0"), "idempotent", ["refused", "outcome"]),
+        (hang_up, "idempotent", ["unanswered", "outcome"]),
+        (hang_up, "once", ["unanswered"]),
+    ],
+)
+def test_each_call_is_counted_by_its_result(tmp_path: Path, step: Step, effects: str, results: list[str]) -> None:
+    @on_uvloop
+    async def check() -> None:
+        async with calling(tmp_path, step, answer(200, {"result": {}}), effects=effects) as calls:
+            calls.remote.metrics = counts = Counts()
+            await calls.client.run("billing.charge", CHARGE)
+            assert counts.calls == [("billing", each) for each in results]
+
+    check()
+
+
+@on_uvloop
+async def test_calls_that_were_not_sent_and_that_were_accepted_are_counted(tmp_path: Path) -> None:
+    async with calling(tmp_path, answer(202), secret=False) as calls:
+        calls.remote.metrics = counts = Counts()
+        run = await calls.client.submit("billing.charge", CHARGE)
+        await eventually(lambda: counts.calls)
+        calls.signing.create("billing", 1)
+        await eventually(lambda: counts.calls[-1][1] == "accepted")
+        assert {result for _, result in counts.calls} == {"unreached", "accepted"}
+        # The notice is no call.
+        run.cancel()
+        await calls.realm.wait(2)
+        assert len([each for each in counts.calls if each[1] != "unreached"]) == 1
+
+
+@on_uvloop
+async def test_an_answer_without_an_outcome_has_a_line_in_the_log(tmp_path: Path) -> None:
+    with logging_to_file(tmp_path / "log") as lines:
+        async with calling(tmp_path, answer(200, b"<html>")) as calls:
+            run = await calls.client.submit("billing.charge", CHARGE)
+            await run.outcome()
+        (row,) = [row for row in map(json.loads, lines()) if row["event"] == "remote.failed"]
+    assert (row["realm"], row["execution_id"]) == ("billing", run.execution_id)
+    assert row["because"] == "the realm answered 200 without a result or an error"
 
 
 @on_uvloop

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from pathlib import Path
 
 from interlock import Context, IntentFailed, Realm
 from tests.support.runtime import Text
 
 realm = Realm("some_realm")
+
+
+async def block() -> None:
+    time.sleep(0.15)  # noqa: ASYNC251  # as careless code does
 
 
 @realm.intent("some_realm.echo", timeout_s=600)
@@ -20,6 +25,8 @@ async def echo(context: Context, parameters: Text) -> Text:
             raise IntentFailed("it can't be done")
         case "explode":
             raise ValueError("password=secret")
+        case "block" | "block in a task" as text:
+            await (block() if text == "block" else asyncio.create_task(block()))
         case "log":
             logging.getLogger("some_realm").info("not this")
             logging.getLogger("some_realm").warning("execution %s says so", context.execution_id)

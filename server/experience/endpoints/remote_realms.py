@@ -14,6 +14,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from interlock.intents import MAX_ERROR_CHARACTERS
 from interlock.machine.errors import ExecutionNotFound, OutcomeTooLate, Overloaded, WebhookSignatureInvalid
+from interlock.machine.execution.execution import Execution
 from interlock.machine.execution.machine import EXECUTION_MACHINE
 from interlock.server.experience.calls import services_of
 from interlock.server.experience.problems import RequestRefused, responses
@@ -100,15 +101,32 @@ async def report_outcome(
     execution = await services.executions.load(execution_id)
     if execution.realm != realm:
         raise ExecutionNotFound(execution_id)
+    try:
+        first, ended = await _report(services, execution, data.attempt, outcome)
+    except OutcomeTooLate:
+        services.metrics.remote_callback(realm, "late")
+        raise
+    services.metrics.remote_callback(realm, "taken" if first else "repeated")
+    return ReportedOutcome(execution_id, ended.state or "")
+
+
+async def _report(
+    services: Services, execution: Execution, attempt: int, outcome: Succeeded | Failed
+) -> tuple[bool, Execution]:
+    """Give ``attempt`` its outcome. Return whether it had none before, and the ended execution.
+
+    Raises:
+        OutcomeTooLate: the execution has ended otherwise, or will.
+    """
     first = False
     if execution.state not in EXECUTION_MACHINE.final:
-        first = services.remote_realms.report(realm, execution_id, data.attempt, outcome)
-        execution = await services.runner.outcome(execution_id)
+        first = services.remote_realms.report(execution.realm, execution.execution_id, attempt, outcome)
+        execution = await services.runner.outcome(execution.execution_id)
     # A first report whose result does not fit the schema has failed the execution, with an error that says so.
-    taken = (first and execution.state == "failed") or await _recorded(services, execution_id, outcome)
-    if execution.attempt != data.attempt or not taken:
-        raise OutcomeTooLate(data.attempt)
-    return ReportedOutcome(execution_id, execution.state or "")
+    taken = (first and execution.state == "failed") or await _recorded(services, execution.execution_id, outcome)
+    if execution.attempt != attempt or not taken:
+        raise OutcomeTooLate(attempt)
+    return first, execution
 
 
 async def _recorded(services: Services, execution_id: str, outcome: Succeeded | Failed) -> bool:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def begin(intent: Intent, invocation: Invocation, host: AttemptHost, parameters: msgspec.Struct) -> asyncio.Task[bytes]:
     """Return the task that runs the realm's code."""
     context = Context(intent, invocation, host)
-    code = foreign_task(intent.run(context, parameters), name=f"interlock-{intent.name}")
+    code = foreign_task(intent.run(context, parameters), host.held, name=f"interlock-{intent.name}")
     code.add_done_callback(ignore_error)
     return code
 
@@ -77,6 +77,10 @@ class AttemptHost:
             reason=execution.reason,
             error=data.error,
         )
+
+    def held(self, seconds: float) -> None:
+        """Note that one step of the code took ``seconds``."""
+        self._run.parts.held(self._run.execution, seconds)
 
     def _check(self) -> None:
         """Stop code that goes on although it was cancelled, and tasks that it has left behind."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from random import SystemRandom
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import msgspec
 import structlog
@@ -13,7 +15,13 @@ import structlog
 from interlock.context import Context
 from interlock.declarations import MAX_TIMEOUT_S
 from interlock.intents import MAX_ERROR_CHARACTERS, MAX_RESULT_BYTES
-from interlock.machine.errors import IntentFailed, OutcomeTooLate, RealmInvalid, SettingsError
+from interlock.machine.errors import (
+    IntentFailed,
+    OutcomeTooLate,
+    RealmInvalid,
+    SettingsError,
+    WebhookSignatureInvalid,
+)
 from interlock.machine.times import rfc3339
 from interlock.realm import Handler
 from interlock.remote import RemoteIntent
@@ -24,6 +32,7 @@ from interlock.server.outgoing.client import Answer, OutgoingClient, Unreachable
 from interlock.server.outgoing.destinations import Destinations, checked_url
 from interlock.server.outgoing.signatures import signed_headers, verified_id
 from interlock.server.settings import Settings
+from interlock.server.telemetry.metrics_recorder import CallResult, MetricsRecorder
 from interlock.strict_json import canonical_json, portable_json
 
 _log = structlog.get_logger("interlock.remote")
@@ -67,6 +76,13 @@ class _Again(Exception):
         super().__init__(problem)
 
 
+_Count: TypeAlias = Callable[[CallResult], None]
+
+
+def _not_counted(_result: CallResult) -> None:
+    """Count nothing: a notice is no call."""
+
+
 class _Message(msgspec.Struct, frozen=True):
     """What the notice of a cancellation says, and a call, too."""
 
@@ -104,6 +120,7 @@ class RemoteRealms:
         self._destinations = destinations
         self._signing = signing
         self._clock = clock
+        self.metrics = MetricsRecorder()
         self._realms: set[str] = set()
         self._running: dict[str, _Running] = {}
         self._notices: set[asyncio.Task[None]] = set()
@@ -141,8 +158,14 @@ class RemoteRealms:
             WebhookSignatureInvalid: it is not signed with a secret of this realm, or there is no such remote realm.
             SettingsError: the realm's secrets can't be read.
         """
-        signing_secrets = self._signing.texts(realm) if realm in self._realms else []
-        return verified_id(signing_secrets, signed, body, self._clock.now_ms())
+        if realm not in self._realms:
+            # Not counted by realm: it is a name that the client chose.
+            return verified_id([], signed, body, self._clock.now_ms())
+        try:
+            return verified_id(self._signing.texts(realm), signed, body, self._clock.now_ms())
+        except WebhookSignatureInvalid:
+            self.metrics.remote_callback(realm, "unsigned")
+            raise
 
     def report(self, realm: str, execution_id: str, attempt: int, outcome: Succeeded | Failed) -> bool:
         """Give the running attempt its outcome. Return whether it has none yet: the first one counts.
@@ -222,9 +245,11 @@ class RemoteRealms:
             parameters=parameters.value,
         )
         body, tries = _encoded(message), 0
+        call = intent, intent.url, context.execution_id, body
+        count = partial(self.metrics.remote_call, intent.realm)
         while True:
             try:
-                return _outcome(await self._post(intent, intent.url, context.execution_id, body), intent)
+                return _outcome(await self._post(*call, count), intent, context.execution_id, count)
             except _Again as again:
                 pause_s = max(again.pause_s, _pause(tries))
                 _log_failure(intent, context.execution_id, again.because)
@@ -233,8 +258,8 @@ class RemoteRealms:
             await asyncio.sleep(pause_s)
             tries += 1
 
-    async def _post(self, intent: RemoteIntent, url: str, message_id: str, body: bytes) -> Answer:
-        """Post a signed message to ``url``.
+    async def _post(self, intent: RemoteIntent, url: str, message_id: str, body: bytes, count: _Count) -> Answer:
+        """Post a signed message to ``url``. If there is no answer, ``count`` it.
 
         Raises:
             IntentFailed: the realm did not answer, and the effects forbid another try.
@@ -243,8 +268,10 @@ class RemoteRealms:
         try:
             signing_secrets = self._signing.texts(intent.realm)
         except SettingsError as error:
+            count("unreached")
             raise _Again("the realm was not called", because=str(error)) from None
         if not signing_secrets:
+            count("unreached")
             raise _Again("the realm was not called", because="it has no secret: interlock realm-secrets add")
         now_ms = self._clock.now_ms()
         try:
@@ -252,6 +279,7 @@ class RemoteRealms:
                 signed_headers(signing_secrets, message_id, body, now_ms), body, now_ms
             )
         except Unreachable as error:
+            count("unanswered" if error.sent else "unreached")
             if not error.sent:
                 # Nothing can have happened, so this is no repetition, whatever the effects.
                 raise _Again("the realm was not reached", because=str(error)) from None
@@ -271,7 +299,7 @@ class RemoteRealms:
         # An id of its own: a receiver that knows the id of the call would take this for a repeat.
         message_id = f"{message.execution_id}.{message.attempt}.cancel"
         try:
-            await self._post(intent, intent.cancel_url, message_id, _encoded(message))
+            await self._post(intent, intent.cancel_url, message_id, _encoded(message), _not_counted)
         except _Again as error:
             _log_failure(intent, message.execution_id, error.because)
         except IntentFailed:
@@ -287,8 +315,8 @@ def _log_failure(intent: RemoteIntent, execution_id: str, because: str) -> None:
     _log.warning("remote.failed", realm=intent.realm, execution_id=execution_id, because=because)
 
 
-def _outcome(answer: Answer, intent: RemoteIntent) -> Succeeded | Failed | None:
-    """Return the outcome in ``answer``, None if the realm will report it.
+def _outcome(answer: Answer, intent: RemoteIntent, execution_id: str, count: _Count) -> Succeeded | Failed | None:
+    """Return the outcome in ``answer``, None if the realm will report it, and ``count`` it.
 
     Raises:
         IntentFailed: there is none, and the call may not be repeated.
@@ -296,18 +324,26 @@ def _outcome(answer: Answer, intent: RemoteIntent) -> Succeeded | Failed | None:
     """
     status = answer.status
     if status == _ACCEPTED:
+        count("accepted")
         return None
     if status == _OK:
         outcome = outcome_in(answer.body)
         if outcome is None:
-            raise IntentFailed("the realm answered 200 without a result or an error")
+            count("unusable")
+            problem = "the realm answered 200 without a result or an error"
+            _log_failure(intent, execution_id, problem)
+            raise IntentFailed(problem)
+        count("outcome")
         return outcome
+    count("refused")
     problem = f"the realm answered {status}"
     if (status in _SERVER_ERRORS or status == _TOO_MANY) and intent.effects == "idempotent":
         raise _Again(problem, pause_s=(answer.retry_after_ms or 0) / _MS_PER_S)
     said = outcome_in(answer.body)
     if isinstance(said, Failed):
         problem = f"{problem}: {said.error}"
+    else:
+        _log_failure(intent, execution_id, problem)
     if status in _SERVER_ERRORS:
         problem = f"{problem}; the effects may have happened"
     elif status not in _CLIENT_ERRORS:

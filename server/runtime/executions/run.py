@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final, Literal, TypeAlias
 
@@ -25,14 +25,13 @@ from interlock.machine.errors import (
     TransitionRefused,
 )
 from interlock.machine.execution.commands import Cancel, Data, Fail, Interrupt, Start, Succeed
-from interlock.machine.execution.execution import Execution
+from interlock.machine.execution.execution import MAX_ATTEMPTS, Execution
 from interlock.machine.execution.machine import EXECUTION_MACHINE
 from interlock.machine.machine import Authority
-from interlock.realm import Intent, Realms, Store
+from interlock.realm import Intent, Store
 from interlock.server.runtime.door import commands, patiently
 from interlock.server.runtime.executions.attempt import AttemptHost, begin, text_of
-from interlock.server.runtime.executions.executions import Executions
-from interlock.server.runtime.executions.stores import Stores
+from interlock.server.runtime.executions.parts import RunParts
 from interlock.server.surface.executions import ExecutionData
 from interlock.server.surface.log import Along
 
@@ -41,30 +40,6 @@ _log = structlog.get_logger("interlock.executions")
 StopReason: TypeAlias = Literal["asked", "session_ended", "timeout", "unreadable", "ended_elsewhere"]
 """Why an execution ends without an outcome of its code. ``unreadable``: its stored parameters are not the recorded ones.
 ``ended_elsewhere``: another process has recorded its end."""
-
-
-class RunParts(msgspec.Struct):
-    """What every run works with. ``node`` is the name of this server process, ``now_ms`` the server's clock.
-
-    ``progress`` gets what code emits. ``outcome`` waits for the end of an execution. ``count_submission`` counts a submission
-    by the running code of an account, and raises RateLimited. ``late`` is called with each result that came too late.
-    ``grace`` resolves the run's ``grace_over`` 5 s later. Nothing starts before ``working`` is set, nor once
-    ``draining`` is done. ``codes`` are the tasks that run realms' code, also those that do not stop.
-    """
-
-    executions: Executions
-    realms: Realms
-    stores: Stores
-    node: str
-    now_ms: Callable[[], int]
-    progress: Callable[[Execution, bytes], None]
-    outcome: Callable[[str], Coroutine[Any, Any, Execution]]
-    count_submission: Callable[[str], object]
-    late: Callable[[Execution], None]
-    grace: Callable[[Run], None]
-    working: asyncio.Event
-    draining: asyncio.Future[None]
-    codes: set[asyncio.Task[bytes]]
 
 
 class Run:
@@ -188,6 +163,8 @@ class Run:
         node, attempt = self.execution.node or "", self.execution.attempt
         with suppress(TransitionRefused):
             await self._record(Interrupt(node, attempt))
+        if self.execution.effects != "once" and self.execution.attempt >= MAX_ATTEMPTS:
+            _log.warning("execution.given_up", execution_id=self.execution_id, intent=self.execution.intent)
 
     async def _start(self, intent: Intent, store: Store | None) -> tuple[msgspec.Struct, int] | None:
         """Record the start of the next attempt. Return its parameters and its position in the log, None if it may not start.
@@ -196,7 +173,7 @@ class Run:
             ParametersRefused: the intent does not accept the parameters any more.
         """
         if store is not None:
-            await self._wait(asyncio.ensure_future(self.parts.stores.prepare(store, self.execution_id)))
+            await self._wait(asyncio.ensure_future(self.parts.stores.prepare(store, self.execution)))
         parameters: msgspec.Struct | None = None
         # Another server process may start it meanwhile.
         while self.execution.node is None and not self.stopped.done() and not self.parts.draining.done():
@@ -313,7 +290,7 @@ class Run:
         """Return the result that the present attempt has committed to ``store``. If there is none, it never will."""
         if store is None:
             return None
-        return await self.parts.stores.close(store, self.execution_id, self.execution.attempt)
+        return await self.parts.stores.close(store, self.execution)
 
     async def _succeed(self, result: bytes, *, under_session: bool) -> None:
         """Record ``result``. Without ``under_session``, the realm's transaction has committed it, whatever the session is."""

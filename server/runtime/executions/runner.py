@@ -26,7 +26,8 @@ from interlock.server.runtime.executions.attempt import ignore_error
 from interlock.server.runtime.executions.executions import Executions
 from interlock.server.runtime.executions.foreign import guard_tasks
 from interlock.server.runtime.executions.live import Whose
-from interlock.server.runtime.executions.run import Run, RunParts
+from interlock.server.runtime.executions.parts import RunParts
+from interlock.server.runtime.executions.run import Run
 from interlock.server.runtime.executions.stores import ANSWER_S, Stores
 from interlock.server.surface.log import TransitionLog
 from interlock.server.system.guarded import guarded
@@ -56,10 +57,11 @@ class Runner:
     It learns of acceptances, ends of sessions and losses of accounts from the log's feed: subscribe ``observe``,
     ``observe_session`` and ``observe_account``. ``node`` is the name of this server process. ``count_submission`` counts an
     intent that an account's running code submits, and raises RateLimited. ``on_late`` is called for each result that came
-    after its execution had ended or was being stopped.
+    after its execution had ended or was being stopped, ``on_held`` with a realm whose code has held the event loop, and for how
+    many seconds.
     """
 
-    def __init__(  # what it works with, most by name
+    def __init__(  # noqa: PLR0913  # what it works with, most by name
         self,
         executions: Executions,
         realms: Realms,
@@ -68,11 +70,13 @@ class Runner:
         node: str,
         count_submission: Callable[[str], object] = _ignore,
         on_late: Callable[[], None] = _ignore,
+        on_held: Callable[[str, float], None] = _ignore,
     ) -> None:
         self._executions = executions
         self._clock = clock
-        self._stores = Stores()
+        self._stores = Stores(self._held)
         self._on_late = on_late
+        self._on_held = on_held
         loop = asyncio.get_running_loop()
         guard_tasks(loop)
         self._parts = RunParts(
@@ -85,6 +89,7 @@ class Runner:
             outcome=self.outcome,
             count_submission=count_submission,
             late=self._late,
+            held=self._held,
             grace=self._begin_grace,
             working=asyncio.Event(),
             draining=loop.create_future(),
@@ -347,6 +352,15 @@ class Runner:
     def _late(self, execution: Execution) -> None:
         _log.warning("execution.late", execution_id=execution.execution_id, intent=execution.intent)
         self._on_late()
+
+    def _held(self, execution: Execution, seconds: float) -> None:
+        _log.warning(
+            "execution.blocking",
+            execution_id=execution.execution_id,
+            intent=execution.intent,
+            blocked_ms=round(seconds * 1000),
+        )
+        self._on_held(execution.realm, seconds)
 
     def _stop_all(self, failure: str) -> None:
         """Stop what runs after the log has stopped: no outcome can be recorded any more."""

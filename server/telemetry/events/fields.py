@@ -10,6 +10,7 @@ FIELDS: Final[dict[str, str]] = {
     "address": "Address of the client; behind one of `trusted_proxies`, as that proxy states it.",
     "ahead_ms": "How far the server's time is ahead of the machine's clock.",
     "because": "The cause, in words.",
+    "blocked_ms": "For how long nothing else ran in the event loop.",
     "by": "The side that closed (`server` or `client`), or what a limit counts by.",
     "claim": "Name of a claim of an ID token.",
     "client": "Address of the client; behind one of `trusted_proxies`, as that proxy states it. Without a request, the peer's.",

@@ -228,6 +228,25 @@ OF_SERVER: Final = (
         repeats=("intent",),
     ),
     Event(
+        "execution.blocking",
+        "warning",
+        "fault",
+        "A realm's code held the event loop more than 100 ms at a stretch: the server did nothing else. Such work belongs in a"
+        " thread (`asyncio.to_thread`).",
+        ("execution_id", "intent", "blocked_ms"),
+        repeats=("intent",),
+        source="execution_id",
+    ),
+    Event(
+        "execution.given_up",
+        "warning",
+        "fault",
+        "The fifth attempt of an execution was lost with the server process, so it has failed. Its code may end the process.",
+        ("execution_id", "intent"),
+        repeats=("intent",),
+        source="execution_id",
+    ),
+    Event(
         "execution.late",
         "warning",
         "fault",

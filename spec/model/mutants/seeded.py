@@ -179,6 +179,12 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "execution",
         "committed_is_outcome",
     ),
+    Mutant(
+        "attempts_unbounded",
+        "An execution is repeated however many attempts were lost.",
+        "execution",
+        "attempts_bounded",
+    ),
     Mutant("no_deadline", "Code that hangs never runs out of time.", "execution", "outcome_reaches_client"),
     Mutant(
         "outcome_sent_once",

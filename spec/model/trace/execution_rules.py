@@ -20,6 +20,8 @@ FINAL: Final = frozenset(state.name for state in EXECUTION.states if state.final
 OF_AN_ATTEMPT: Final = frozenset({"succeed", "fail", "interrupt"})
 """The events whose data names the attempt that they are about."""
 
+_MAX_ATTEMPTS: Final = 5
+
 _ROWS: Final = {(row.event, row.source, row.target): row.guards for row in EXECUTION.transitions}
 
 
@@ -174,7 +176,7 @@ class Execution(Versions):
 
 GUARDS: Final[dict[str, Callable[[Execution, dict[str, Any]], bool]]] = {
     "owner": lambda execution, data: (data.get("node"), data.get("attempt")) == execution.running,
-    "repeatable": lambda execution, _: execution.repeatable,
+    "repeatable": lambda execution, _: execution.repeatable and execution.attempt < _MAX_ATTEMPTS,
 }
 """Each declared guard over the fold and the data, implemented from its description, not from the machine."""
 
