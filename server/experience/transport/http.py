@@ -213,8 +213,13 @@ class HttpConnection(asyncio.BufferedProtocol):
         self._draining = True
         if self._exchange is not None:
             self._exchange.close_after()
-        elif not self._left:
+        elif self._left:
+            return
+        elif self._queued or self._pending or self._reader.begun or self.write_paused:
             self._leave()
+        else:
+            # Idle: the client has its answers, so there is no need to linger until it closes its end.
+            self._transport.close()
 
     # Reading and answering
 
