@@ -14,7 +14,6 @@ from interlock.loading import load_realms
 from interlock.machine.errors import RealmInvalid
 from interlock.server.cli.main import main
 from interlock.server.settings_loading import load_settings
-from tests.support.source import ROOT
 
 _MODULE = """
 import msgspec
@@ -154,6 +153,6 @@ def test_interlock_realms_prints_what_is_declared(folder: Path) -> None:
 
 
 def test_interlock_realms_shows_the_fields_of_parameters_and_results() -> None:
-    shown = _run("--realm", "docs.examples.notes:realm", PYTHONPATH=str(ROOT)).stdout
+    shown = _run("--realm", "interlock.examples.notes:realm").stdout
     for text in ("(text) → (note_id, text)", "(contains?) → (notes)", "editors"):
         assert text in shown
