@@ -354,6 +354,7 @@ def _assemble(settings: Settings, storage: Storage, core: _Core, stack: AsyncExi
             log=surface.log,
             store=surface.accounts,
             directory=surface.directory,
+            clock=clock,
         ),
         tail=core.tail,
         subscribers=Subscribers(core.secrets.subscribers),

@@ -18,6 +18,14 @@ class AccountGuards(Protocol):
         """The command names the password that the account has now, by its commitment."""
         ...
 
+    def has_password(self) -> bool:
+        """The account has a password; its owner does not log in at a provider instead."""
+        ...
+
+    def reset_code(self) -> bool:
+        """The command names the code that was issued last, which is not used up and whose time is not over."""
+        ...
+
 
 class AccountLifecycle(StateMachine):
     """An account, from its registration to its deletion."""
@@ -38,6 +46,14 @@ class AccountLifecycle(StateMachine):
     rehash = Event(
         active.to(active, internal=True, cond="current_password"),
         name="The same password is hashed again, with stronger parameters.",
+    )
+    issue_reset_code = Event(
+        active.to(active, internal=True, cond="has_password"),
+        name="An administrator issues a code, with which the owner can set another password once.",
+    )
+    reset_password = Event(
+        active.to(active, internal=True, cond="reset_code"),
+        name="The owner sets another password with that code; all sessions end.",
     )
     set_groups = Event(
         active.to(active, internal=True) | disabled.to(disabled, internal=True),

@@ -189,7 +189,10 @@ PROPERTIES: Final[tuple[Property, ...]] = (
     Property(
         "deleted_absorbs",
         "Nothing follows the deletion of an account.",
-        ("tests/server/administration/test_account_deletion.py::test_a_deleted_accounts_personal_data_is_gone",),
+        (
+            "tests/server/administration/test_account_deletion.py::test_a_deleted_accounts_personal_data_is_gone",
+            "tests/server/test_account_deletion_by_owner.py::test_an_owner_deletes_the_account_with_all_that_is_theirs",
+        ),
     ),
     Property(
         "removed_absorbs",
@@ -216,6 +219,7 @@ PROPERTIES: Final[tuple[Property, ...]] = (
             _CHANGE_RACES + "test_a_session_revoked_meanwhile_does_not_change_the_password",
             "tests/server/test_superseded_meanwhile.py::test_a_superseded_credentials_call_is_not_recorded_afterwards",
             "tests/server/test_superseded_meanwhile.py::test_a_call_is_not_recorded_after_its_account_lost_its_rights",
+            "tests/server/test_superseded_meanwhile.py::test_a_superseded_credential_deletes_no_account",
             "tests/server/test_superseded_meanwhile.py::test_a_browser_of_a_lost_account_replaces_no_session",
             "tests/server/test_sessions.py::test_activity_by_a_superseded_credential_is_not_recorded",
             _TWO_NODES + "test_a_login_at_one_node_supersedes_the_credentials_at_the_other",
@@ -247,6 +251,15 @@ PROPERTIES: Final[tuple[Property, ...]] = (
         "overtaken_change_refused",
         "A change of password that names a hash which was replaced meanwhile is not recorded.",
         ("tests/server/test_password_change.py::test_one_of_two_concurrent_password_changes_wins",),
+    ),
+    Property(
+        "code_opens_once",
+        "A reset code changes a password at most once, and not after another change of it or a disable of the account.",
+        (
+            "tests/server/test_password_reset.py::test_a_code_sets_another_password_once_and_ends_all_sessions",
+            "tests/server/test_password_reset.py::test_a_code_is_void_after_a_change_of_password_or_a_disable",
+            "tests/server/test_password_reset.py::test_one_of_several_resets_at_once_wins",
+        ),
     ),
     Property(
         "accepted_once",

@@ -1,7 +1,7 @@
 """The commands of an account: one data structure per declared event.
 
 The data is recorded with the transition unchanged, so it must hold nothing secret or personal. An email address, a password
-hash or an identity at a provider appears only as a commitment (see :mod:`interlock.machine.account.commitments`).
+hash, an identity at a provider or a reset code appears only as a commitment (see :mod:`interlock.machine.account.commitments`).
 
 ``address`` is the client address of an administrator's request (ASVS 16.2.1), None if unknown.
 """
@@ -45,6 +45,23 @@ class Rehash(_Data, frozen=True):
     new: Commitment
 
 
+class IssueResetCode(_Data, frozen=True):
+    """Let the holder of ``code`` set another password before ``until_ms``. It replaces a code that was issued before."""
+
+    event: ClassVar[str] = "issue_reset_code"
+    code: Commitment
+    until_ms: int
+    address: str | None = None
+
+
+class ResetPassword(_Data, frozen=True):
+    """Replace the password by a ``new`` one, and use up ``code``. The epoch rises, so all earlier sessions are refused."""
+
+    event: ClassVar[str] = "reset_password"
+    code: Commitment
+    new: Commitment
+
+
 class SetGroups(_Data, frozen=True):
     """Replace the groups."""
 
@@ -74,4 +91,6 @@ class Delete(_Data, frozen=True):
     address: str | None = None
 
 
-Data: TypeAlias = Register | ChangePassword | Rehash | SetGroups | Disable | Enable | Delete
+Data: TypeAlias = (
+    Register | ChangePassword | Rehash | IssueResetCode | ResetPassword | SetGroups | Disable | Enable | Delete
+)

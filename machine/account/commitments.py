@@ -1,8 +1,8 @@
 """Keyed commitments: the form in which records refer to data of an account that is stored outside the log.
 
-This is its personal data, and the parameters, results and errors of its executions. Each account and each execution has a
-random key, stored beside its data and erased with it. Anyone with the key can check that the data is what was recorded.
-Without the key (from the log alone, or after the account's deletion) a guess can't be tested.
+This is its personal data and reset code, and the parameters, results and errors of its executions. Each account and each
+execution has a random key, stored beside its data and erased with it. Anyone with the key can check that the data is what was
+recorded. Without the key (from the log alone, or after the account's deletion) a guess can't be tested.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ KEY_BYTES: Final = 32
 Commitment: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{43}\Z")]
 """HMAC-SHA-256 (RFC 2104) under the account's key, as base64url without padding."""
 
-Committed: TypeAlias = Literal["email", "password_hash", "identity", "parameters", "result", "error"]
+Committed: TypeAlias = Literal["email", "password_hash", "identity", "reset_code", "parameters", "result", "error"]
 """The values that commitments are made to."""
 
 

@@ -65,7 +65,7 @@ ACCOUNT_MACHINE: Final = Machine(
     GUARDS,
     keys=keys,
     counts={"epoch": RAISE_EPOCH},
-    essential=("change_password", "disable"),
+    essential=("change_password", "reset_password", "disable"),
     words=WORDS,
     authorise=_authorise,
     lasting=True,

@@ -90,6 +90,10 @@ class Settings(DeploymentSettings, frozen=True, forbid_unknown_fields=True, kw_o
         ),
     ] = 604_800.0
 
+    reset_code_s: Annotated[Seconds, _doc("How long a code that an administrator issues can set another password.")] = (
+        900.0
+    )
+
     oidc_issuer: Annotated[
         str, doc("`iss` of the OpenID Connect provider whose ID tokens are accepted, an https URL; empty: none.")
     ] = ""

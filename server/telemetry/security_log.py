@@ -9,14 +9,18 @@ from typing import Any, Final
 
 import structlog
 
-from interlock.machine.account.commands import Register
+from interlock.machine.account.commands import IssueResetCode, Register, ResetPassword
+from interlock.machine.account.machine import ACCOUNT_MACHINE
 from interlock.machine.errors import TransitionRefused
 from interlock.machine.ledger import Record
+from interlock.machine.machine import Transition
 from interlock.machine.session.commands import Authenticate, Reauthenticate, Refresh, Revoke
 
 _log = structlog.get_logger("interlock.security")
 
-_TOLD: Final = frozenset({Register.event, Authenticate.event, Reauthenticate.event, Refresh.event, Revoke.event})
+_TOLD: Final = frozenset(
+    each.event for each in (Register, IssueResetCode, ResetPassword, Authenticate, Reauthenticate, Refresh, Revoke)
+)
 _PASSWORD_CHANGE: Final = "password_change"  # noqa: S105  # the name of a method, not a password
 
 
@@ -25,9 +29,10 @@ def log_transition(record: Record, session: Any) -> None:
     move = record.transition
     if move.event not in _TOLD:
         return
+    if move.kind == ACCOUNT_MACHINE.kind:
+        _log_account(move)
+        return
     match move.data:
-        case Register():
-            _log.info("account.registered", subject=move.instance_id)
         case Authenticate(method=method, subject=subject) | Reauthenticate(method=method, subject=subject):
             if method == _PASSWORD_CHANGE:
                 _log.info("password.changed", subject=subject, session_id=move.instance_id)
@@ -46,6 +51,16 @@ def log_transition(record: Record, session: Any) -> None:
                 actor=move.actor,
                 subject=session.subject,
             )
+
+
+def _log_account(move: Transition) -> None:
+    match move.data:
+        case Register():
+            _log.info("account.registered", subject=move.instance_id)
+        case IssueResetCode():
+            _log.info("reset_code.issued", subject=move.instance_id, actor=move.actor)
+        case ResetPassword():
+            _log.info("password.reset", subject=move.instance_id)
 
 
 def log_refusal(kind: str, instance_id: str, refusal: TransitionRefused) -> None:

@@ -8,35 +8,41 @@
 #define EVENT_register 1
 #define EVENT_change_password 2
 #define EVENT_rehash 3
-#define EVENT_set_groups 4
-#define EVENT_disable 5
-#define EVENT_enable 6
-#define EVENT_delete 7
-#define EVENTS(each) each(register) each(change_password) each(rehash) each(set_groups) each(disable) each(enable) each(delete)
+#define EVENT_issue_reset_code 4
+#define EVENT_reset_password 5
+#define EVENT_set_groups 6
+#define EVENT_disable 7
+#define EVENT_enable 8
+#define EVENT_delete 9
+#define EVENTS(each) each(register) each(change_password) each(rehash) each(issue_reset_code) each(reset_password) each(set_groups) each(disable) each(enable) each(delete)
 
-#define NEXT(state, event, current_password) ( \
+#define NEXT(state, event, current_password, has_password, reset_code) ( \
   ((state) == STATE_none && (event) == EVENT_register) -> STATE_active : ( \
   ((state) == STATE_active && (event) == EVENT_change_password && (current_password)) -> STATE_active : ( \
   ((state) == STATE_active && (event) == EVENT_rehash && (current_password)) -> STATE_active : ( \
+  ((state) == STATE_active && (event) == EVENT_issue_reset_code && (has_password)) -> STATE_active : ( \
+  ((state) == STATE_active && (event) == EVENT_reset_password && (reset_code)) -> STATE_active : ( \
   ((state) == STATE_active && (event) == EVENT_set_groups) -> STATE_active : ( \
   ((state) == STATE_disabled && (event) == EVENT_set_groups) -> STATE_disabled : ( \
   ((state) == STATE_active && (event) == EVENT_disable) -> STATE_disabled : ( \
   ((state) == STATE_disabled && (event) == EVENT_enable) -> STATE_active : ( \
   ((state) == STATE_active && (event) == EVENT_delete) -> STATE_deleted : ( \
   ((state) == STATE_disabled && (event) == EVENT_delete) -> STATE_deleted : ( \
-  STATE_none ))))))))))
+  STATE_none ))))))))))))
 
-#define ROW(state, event, current_password) ( \
+#define ROW(state, event, current_password, has_password, reset_code) ( \
   ((state) == STATE_none && (event) == EVENT_register) -> 1 : ( \
   ((state) == STATE_active && (event) == EVENT_change_password && (current_password)) -> 2 : ( \
   ((state) == STATE_active && (event) == EVENT_rehash && (current_password)) -> 3 : ( \
-  ((state) == STATE_active && (event) == EVENT_set_groups) -> 4 : ( \
-  ((state) == STATE_disabled && (event) == EVENT_set_groups) -> 5 : ( \
-  ((state) == STATE_active && (event) == EVENT_disable) -> 6 : ( \
-  ((state) == STATE_disabled && (event) == EVENT_enable) -> 7 : ( \
-  ((state) == STATE_active && (event) == EVENT_delete) -> 8 : ( \
-  ((state) == STATE_disabled && (event) == EVENT_delete) -> 9 : ( \
-  0 ))))))))))
-#define ROWS 9
+  ((state) == STATE_active && (event) == EVENT_issue_reset_code && (has_password)) -> 4 : ( \
+  ((state) == STATE_active && (event) == EVENT_reset_password && (reset_code)) -> 5 : ( \
+  ((state) == STATE_active && (event) == EVENT_set_groups) -> 6 : ( \
+  ((state) == STATE_disabled && (event) == EVENT_set_groups) -> 7 : ( \
+  ((state) == STATE_active && (event) == EVENT_disable) -> 8 : ( \
+  ((state) == STATE_disabled && (event) == EVENT_enable) -> 9 : ( \
+  ((state) == STATE_active && (event) == EVENT_delete) -> 10 : ( \
+  ((state) == STATE_disabled && (event) == EVENT_delete) -> 11 : ( \
+  0 ))))))))))))
+#define ROWS 11
 
-#define ASK(relation, fold, event, ...) relation(fold.state, event, GUARD_current_password(fold, __VA_ARGS__))
+#define ASK(relation, fold, event, ...) relation(fold.state, event, GUARD_current_password(fold, __VA_ARGS__), GUARD_has_password(fold, __VA_ARGS__), GUARD_reset_code(fold, __VA_ARGS__))

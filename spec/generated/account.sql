@@ -12,6 +12,8 @@ INSERT INTO lifecycle (kind, event, source, target, guards) VALUES
   ('account', 'register', '', 'active', ''),
   ('account', 'change_password', 'active', 'active', 'current_password'),
   ('account', 'rehash', 'active', 'active', 'current_password'),
+  ('account', 'issue_reset_code', 'active', 'active', 'has_password'),
+  ('account', 'reset_password', 'active', 'active', 'reset_code'),
   ('account', 'set_groups', 'active', 'active', ''),
   ('account', 'set_groups', 'disabled', 'disabled', ''),
   ('account', 'disable', 'active', 'disabled', ''),

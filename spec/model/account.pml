@@ -16,7 +16,8 @@ typedef Account {
   byte epoch;           /* what was granted under an older epoch is void */
   byte hash;            /* the number of the password hash; a command names it by its commitment */
   byte password;        /* the number of the hashed password */
-  bool outdated         /* the hash has weaker parameters than new ones */
+  bool outdated;        /* the hash has weaker parameters than new ones */
+  byte code             /* the number of the reset code that counts, 0 for none; that its time passes is left out */
 };
 Account account;
 
@@ -43,29 +44,46 @@ Call call[2];
 Command command[ADMINISTRATORS];
 bool up = true;
 
-byte hashes, passwords, changes, closings, crashes;
+byte hashes, passwords, codes, changes, closings, crashes;
 
 /* Only for the promises. A revocation is a record that voids what was granted before: a password change, a disable or a
  * delete. A closing is a disable or a delete. */
 byte revocations, last_closing, told_closing, told_password, replaced_hashes;
+byte code_after;        /* the number of revocations before the last code was issued */
 
 #define HAS(set, k) (((set) >> (k)) & 1)
 #define MAX(a, b) ((a) > (b) -> (a) : (b))
 
-/* The declared guard: `named` is the hash that the command names. */
+/* The declared guards: `named` is the hash, or the code, that the command names. */
 #define GUARD_current_password(fold, named) (named == fold.hash)
+#define GUARD_has_password(fold, named) true
+#define GUARD_reset_code(fold, named) (named == fold.code)
 #define DECLARED(event, named) (ASK(NEXT, account, event, named) != STATE_none)
 
 #define CLOSES(event) (event == EVENT_disable || event == EVENT_delete)
-#define REVOKES(event) (CLOSES(event) || event == EVENT_change_password)
-#define SETS_HASH(event) (event == EVENT_register || event == EVENT_change_password || event == EVENT_rehash)
+#define REPLACES_PASSWORD(event) (event == EVENT_change_password || event == EVENT_reset_password)
+#define REVOKES(event) (CLOSES(event) || REPLACES_PASSWORD(event))
+#define SETS_HASH(event) (event == EVENT_register || REPLACES_PASSWORD(event) || event == EVENT_rehash)
 #ifdef MUTANT_epoch_kept_by_disable
 #define RAISES_EPOCH(event) (REVOKES(event) && event != EVENT_disable)
 #else
 #ifdef MUTANT_epoch_kept_by_change
-#define RAISES_EPOCH(event) CLOSES(event)
+#define RAISES_EPOCH(event) (CLOSES(event) || event == EVENT_reset_password)
+#else
+#ifdef MUTANT_epoch_kept_by_reset
+#define RAISES_EPOCH(event) (CLOSES(event) || event == EVENT_change_password)
 #else
 #define RAISES_EPOCH(event) REVOKES(event)
+#endif
+#endif
+#endif
+#ifdef MUTANT_code_kept_by_reset
+#define VOIDS_CODE(event) (REVOKES(event) && event != EVENT_reset_password)
+#else
+#ifdef MUTANT_code_kept_by_disable
+#define VOIDS_CODE(event) (REVOKES(event) && event != EVENT_disable)
+#else
+#define VOIDS_CODE(event) REVOKES(event)
 #endif
 #endif
 
@@ -88,6 +106,11 @@ inline record_account(event_, named, password_) {
   if
   :: SETS_HASH(event_) ->
        hashes++; account.hash = hashes; account.password = password_; account.outdated = (event_ == EVENT_register)
+  :: else
+  fi;
+  if
+  :: VOIDS_CODE(event_) -> account.code = 0
+  :: event_ == EVENT_issue_reset_code -> codes++; account.code = codes; code_after = revocations
   :: else
   fi;
 #ifdef MUTANT_enable_restores
@@ -139,6 +162,17 @@ proctype Opener(byte i) {
   od
 }
 
+/* The owner sets another password with the code that an administrator has issued. No session is renewed by it. */
+#define MAY_RESET(me) (up && call[me].at == IDLE && (me == 0 || call[0].at != IDLE) && \
+                       changes < CHANGES && codes > 0 && DECLARED(EVENT_reset_password, codes))
+inline reset_password(me) {
+  changes++; passwords++;
+  PROMISE(code_opens_once, code_after == revocations);
+  replaced_hashes = replaced_hashes | (1 << account.hash);
+  record_account(EVENT_reset_password, codes, passwords);
+  call[me].at = TO_END; call[me].password = passwords; call[me].epoch = account.epoch
+}
+
 /* A call of a session: change the password, or end the other session. It is checked against the log as it is now, and appended
  * later, on condition that the session has neither ended nor been renewed since, and that its account has taken no rights away.
  * A password change renews the calling session; older sessions end before the answer. */
@@ -179,6 +213,7 @@ proctype Owner(byte me) {
   do
   :: d_step { MAY_ASK_TO_CHANGE(me, 0) -> ask(me, 0, TO_CHANGE, account.hash) }
   :: d_step { MAY_ASK_TO_CHANGE(me, 1) -> ask(me, 1, TO_CHANGE, account.hash) }
+  :: d_step { MAY_RESET(me) -> reset_password(me) }
   :: d_step { MAY_ASK(me, 0) && session[1].lives -> ask(me, 0, TO_END_OTHER, 0) }
   :: d_step { MAY_ASK(me, 1) && session[0].lives -> ask(me, 1, TO_END_OTHER, 0) }
   :: d_step { call[me].at == TO_CHANGE && changes < CHANGES && MAY_CHANGE(me) ->
@@ -262,6 +297,7 @@ proctype Administrator(byte me) {
   :: d_step { MAY_CLOSE(me) -> submit(me, EVENT_delete) }
   :: d_step { MAY_COMMAND(me) -> submit(me, EVENT_enable) }
   :: d_step { MAY_COMMAND(me) -> submit(me, EVENT_set_groups) }
+  :: d_step { MAY_COMMAND(me) && codes < CODES -> submit(me, EVENT_issue_reset_code) }
   :: d_step { command[me].at == TO_END && ANY_OLDER(command[me].epoch) -> end_older(command[me].epoch) }
   :: d_step { command[me].at == TO_END && !ANY_OLDER(command[me].epoch) ->
        told_closing = MAX(told_closing, command[me].closing);

@@ -94,6 +94,7 @@ CHECKS: Final[tuple[Check, ...]] = (
             "disabled_never_serves",
             "old_password_never_admits",
             "overtaken_change_refused",
+            "code_opens_once",
         ),
         ACCOUNT_BOUNDS,
         "None about timing. An append and its condition are one step, as in one transaction.",

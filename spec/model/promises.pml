@@ -9,6 +9,7 @@ mtype = {
   no_lost_update, replay_equals_state, cache_is_fold, single_owner, view_monotonic, durability, no_early_expiry, rotation,
   revocation_fence,
   deleted_absorbs, authority_at_append, disabled_never_serves, old_password_never_admits, overtaken_change_refused,
+  code_opens_once,
   removed_absorbs, secrets_recorded,
   accepted_once, one_outcome, no_execution_after_fence, owner_only, once_runs_once, attempts_bounded, outcome_reaches_client,
   committed_is_outcome,

@@ -18,8 +18,10 @@ from interlock.machine.account.commands import (
     Delete,
     Disable,
     Enable,
+    IssueResetCode,
     Register,
     Rehash,
+    ResetPassword,
     SetGroups,
 )
 from interlock.machine.account.machine import ACCOUNT_MACHINE
@@ -106,7 +108,13 @@ _HASHES: Final = ("A" * 43, "B" * 43)
 def _account(log: Log, data: Any) -> str | None:
     if data.event in {"change_password", "rehash"} and log:
         hashes = [getattr(step.data, "new", None) or getattr(step.data, "password", None) for step in log]
-        if data.current != [each for each in hashes if each][-1]:
+        if [data.current] != [each for each in hashes if each][-1:]:
+            return None
+    if data.event == "issue_reset_code" and log and log[0].data.password is None:
+        return None
+    if data.event == "reset_password":
+        since = [step.data for step in log if step.event in {"issue_reset_code", *account.RAISE_EPOCH}]
+        if not since or getattr(since[-1], "until_ms", 0) <= len(log) + 1 or since[-1].code != data.code:
             return None
     return _ACCOUNT.get((data.event, log[-1].target if log else None))
 
@@ -115,6 +123,8 @@ _ACCOUNT: Final[dict[tuple[str, str | None], str]] = {
     ("register", None): "active",
     ("change_password", "active"): "active",
     ("rehash", "active"): "active",
+    ("issue_reset_code", "active"): "active",
+    ("reset_password", "active"): "active",
     ("set_groups", "active"): "active",
     ("set_groups", "disabled"): "disabled",
     ("disable", "active"): "disabled",
@@ -186,7 +196,10 @@ WORLDS: Final = (
         account.GUARDS,
         (
             Register(_HASHES[0], _HASHES[0]),
+            Register(identity=_HASHES[0]),
             *(change(*hashes) for change in (ChangePassword, Rehash) for hashes in (_HASHES, _HASHES[::-1])),
+            *(IssueResetCode(code, until_ms) for code, until_ms in zip(_HASHES, (100, 4), strict=True)),
+            *(ResetPassword(code, _HASHES[1]) for code in _HASHES),
             SetGroups(("ops",)),
             Disable(),
             Enable(),

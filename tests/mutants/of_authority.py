@@ -230,6 +230,17 @@ OF_AUTHORITY: Final[tuple[Mutant, ...]] = (
         + _ANY_ACCOUNT_SERVES,
     ),
     Mutant(
+        "A reset code can be used again.",
+        "code_opens_once",
+        "test_a_code_sets_another_password_once_and_ends_all_sessions",
+        at(
+            "account.account:evolve",
+            replace(
+                "{'epoch': account.epoch + 1, 'reset_code': None, 'reset_until_ms': 0}", "{'epoch': account.epoch + 1}"
+            ),
+        ),
+    ),
+    Mutant(
         "Of two changes of the same password the later one replaces what the earlier has set.",
         "overtaken_change_refused",
         "test_one_of_two_concurrent_password_changes_wins",

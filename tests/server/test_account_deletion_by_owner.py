@@ -31,7 +31,7 @@ async def test_an_owner_deletes_the_account_with_all_that_is_theirs(server: Serv
             problem(await ended.request("GET", "/api/account"), 401, "session-ended")
             problem(await ended.refresh(), 401, "session-ended")
         problem(await client.sibling().log_in(client.email), 401, "credential-invalid")
-        async with Admin(server.url, admin_token(server.data)) as admin:
+        async with Admin(server.url, admin_token(server.data, "deletion")) as admin:
             shown = await admin.get(f"/accounts/{subject}")
             assert (shown["state"], shown["email"]) == ("deleted", None)
             history = await admin.every(f"/accounts/{subject}/transitions")

@@ -1,4 +1,4 @@
-"""Endpoints of accounts and tokens: register, log in, refresh, log out, change the password."""
+"""Endpoints of accounts and tokens: register, log in, refresh, log out, change or reset the password."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from interlock.machine.errors import (
     AccountDisabled,
     AccountError,
     AccountExists,
+    CredentialInvalid,
     CredentialMissing,
     CredentialRefused,
     NotAuthenticated,
@@ -63,6 +64,21 @@ class PasswordChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The current password and the new one."""
 
     current_password: Password
+    new_password: Password
+
+
+class PasswordReset(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An account's email address, the code that an administrator has issued for it, and the new password."""
+
+    email: Email
+    code: Annotated[
+        str,
+        Meta(
+            max_length=64,
+            description="The code, with or without its dashes, in capitals or not.",
+            examples=["7K2M-Q9XF-4RTB-0WZD-H6JV-3NPC"],
+        ),
+    ]
     new_password: Password
 
 
@@ -218,4 +234,39 @@ async def change_password(request: Request[Any, Any, Any], data: JSONBody[Passwo
     return answer
 
 
-HANDLERS: Final[list[ControllerRouterHandler]] = [register, login, refresh, logout, change_password]
+@post(
+    "/api/auth/reset",
+    status_code=204,
+    tags=["auth"],
+    summary="Set another password with a code",
+    response_headers=may_send(RECEIPT_HEADER),
+    responses=responses(
+        400, 403, 413, 415, CredentialMissing, CredentialInvalid, PasswordRefused, RateLimited, Overloaded
+    ),
+    guards=[each_of(own_page, with_body("email, code and new_password"))],
+)
+async def reset_password(request: Request[Any, Any, Any], data: JSONBody[PasswordReset]) -> Response[None]:
+    """Set another password with a code that an administrator has issued. Ends every session of the account.
+
+    This does not log in; call login next. Wrong codes are limited like wrong passwords, and an unknown address gets the same
+    response.
+    """
+    services = services_of(request)
+    client = await client_of(services, request.scope, data.email)
+    with services.login_limits.attempt(data.email, client, "reset_code") as attempt:
+        admit(services, request.scope, "login")
+        with login_of_account(services, request.scope, f"{attempt.requester.known}\n{attempt.requester.account}"):
+            async with hidden(services, request.scope, attempt) as count:
+                reset = await services.logins.reset_password(attempt.requester, data.code, data.new_password, count)
+    services.login_limits.remember(reset.owner, client.address)
+    return Response(None, status_code=204, headers=receipt_header(reset.receipt))
+
+
+HANDLERS: Final[list[ControllerRouterHandler]] = [
+    register,
+    login,
+    refresh,
+    logout,
+    change_password,
+    reset_password,
+]

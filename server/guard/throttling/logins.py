@@ -114,8 +114,10 @@ class LoginLimits:
         self._places: dict[str, _Places] = {}
 
     @contextmanager
-    def attempt(self, email: str, client: Client) -> Iterator[LoginAttempt]:
-        """Attempt a login to the account of ``email``. The body counts it as its hash begins.
+    def attempt(self, email: str, client: Client, method: str = "password") -> Iterator[LoginAttempt]:
+        """Attempt a login to the account of ``email``, or with another ``method`` what a login allows.
+
+        The body counts the attempt as its hash begins.
 
         The body raises CredentialInvalid if the login fails. If ``hidden``, it raises TimeoutError before the time shows.
 
@@ -134,7 +136,7 @@ class LoginLimits:
             # The log holds no email address; a pseudonym lets it tell accounts apart.
             name = self._pseudonyms.of_email(email)
             known = requester.known or self._is_place(requester)
-            _log.warning("login.failed", method="password", account=name, address=client.address, known=known)
+            _log.warning("login.failed", method=method, account=name, address=client.address, known=known)
             raise attempt.refused(error) from None
         except (Overloaded, RateLimited, TimeoutError) as error:
             raise attempt.refused(error) from None

@@ -6,8 +6,8 @@ import secrets
 from contextlib import suppress
 
 from interlock.machine.account.account import Account
-from interlock.machine.account.commands import ChangePassword, Data, Register, Rehash
-from interlock.machine.account.commitments import KEY_BYTES, commit
+from interlock.machine.account.commands import ChangePassword, Data, Register, Rehash, ResetPassword
+from interlock.machine.account.commitments import KEY_BYTES, Commitment, commit
 from interlock.machine.account.machine import ACCOUNT_MACHINE, ensure_serves
 from interlock.machine.errors import InstanceNotFound
 from interlock.machine.machine import Authority
@@ -89,6 +89,16 @@ class Accounts(Door[Account]):
         change = ChangePassword(*self._hashes(owner, password_hash))
         along = self._store.replace_hash(owner.account_id, password_hash)
         return Change(self, owner.account_id, commands(owner.account_id, change), along, owner.account.epoch)
+
+    async def reset_password(self, owner: Owner, code: Commitment, password_hash: str) -> Outcome[Account]:
+        """Replace the owner's password, and use up ``code``.
+
+        Raises:
+            TransitionRefused: the code does not count any more, or the account is not active.
+        """
+        reset = ResetPassword(code, commit(owner.data.key, "password_hash", password_hash))
+        along = self._store.replace_hash(owner.account_id, password_hash)
+        return await self.submit(owner.account_id, *commands(owner.account_id, reset), along=along)
 
     async def rehash(self, owner: Owner, password_hash: str) -> None:
         """Replace the owner's password hash by another hash of the same password.

@@ -1,4 +1,4 @@
-"""What administrators do: list and end sessions, disable, enable and delete accounts, set their groups.
+"""What administrators do: list and end sessions, disable, enable and delete accounts, issue reset codes, set groups.
 
 Each change is a transition with the actor ``admin:<name>``, on disk before the response: the log is the audit trail. It is
 recorded under the authority of the presented secret, so none follows the record of that secret's removal; or, in the console,
@@ -13,13 +13,16 @@ from contextlib import AbstractAsyncContextManager
 import msgspec
 
 from interlock.machine.account.account import Account
-from interlock.machine.account.commands import Data, Delete, Disable, Enable, SetGroups
+from interlock.machine.account.commands import Data, Delete, Disable, Enable, IssueResetCode, SetGroups
+from interlock.machine.account.commitments import KEY_BYTES, commit
 from interlock.machine.account.machine import ACCOUNT_MACHINE
 from interlock.machine.errors import TransitionRefused
 from interlock.machine.ledger import Receipt, Record
 from interlock.machine.machine import Authority
 from interlock.machine.session.machine import SESSION_MACHINE
 from interlock.machine.session.session import Session
+from interlock.server.clock import Clock
+from interlock.server.guard.passwords.reset_codes import new_code, normalise_code
 from interlock.server.runtime.accounts.account_sessions import AccountSessions
 from interlock.server.runtime.accounts.accounts import Accounts
 from interlock.server.runtime.door import Outcome
@@ -51,6 +54,14 @@ class EndedAccount(msgspec.Struct, frozen=True):
     sessions: int
 
 
+class IssuedCode(msgspec.Struct, frozen=True):
+    """A reset ``code``, which is stored nowhere, until when it is valid, and the receipt of its record."""
+
+    code: str
+    until_ms: int
+    receipt: Receipt | None
+
+
 class Administration:
     """All changes and queries by administrators. The experience has checked that the caller may make them.
 
@@ -67,6 +78,7 @@ class Administration:
         log: TransitionLog,
         store: AccountStore,
         directory: Directory,
+        clock: Clock,
     ) -> None:
         self._sessions = sessions
         self._account_sessions = account_sessions
@@ -74,6 +86,7 @@ class Administration:
         self._log = log
         self._store = store
         self._directory = directory
+        self._clock = clock
 
     async def sessions(self, wanted: InstanceFilter, before: Cursor | None, limit: int) -> list[Session]:
         """Return a page of all sessions, newest first."""
@@ -163,6 +176,18 @@ class Administration:
             if outcome.instance.state != "active":
                 raise
             return outcome
+
+    async def issue_reset_code(self, account_id: str, lifetime_ms: int, caller: Caller) -> IssuedCode:
+        """Issue a code with which the owner can set another password within ``lifetime_ms``. It replaces an earlier one.
+
+        Raises:
+            InstanceNotFound, TransitionRefused: there is no such account, or it has no password, is disabled or deleted.
+        """
+        owner = await self._accounts.by_id(account_id)
+        code, until_ms = new_code(), self._clock.now_ms() + lifetime_ms
+        key = owner.data.key if owner else bytes(KEY_BYTES)
+        issue = IssueResetCode(commit(key, "reset_code", normalise_code(code)), until_ms, caller.address)
+        return IssuedCode(code, until_ms, (await self._ask(account_id, caller, issue)).receipt)
 
     async def set_groups(self, account_id: str, groups: tuple[str, ...], caller: Caller) -> Outcome[Account]:
         """Replace the account's groups.

@@ -7,8 +7,9 @@ from typing import Final
 
 import msgspec
 
-from interlock.machine.account.account import Account
+from interlock.machine.account.account import Account, has_reset_code
 from interlock.machine.account.commands import Delete, SetGroups
+from interlock.machine.account.commitments import KEY_BYTES, commit
 from interlock.machine.account.machine import authority_of, ensure_active
 from interlock.machine.errors import (
     AccountDisabled,
@@ -29,6 +30,7 @@ from interlock.server.guard.emails import normalise_email
 from interlock.server.guard.oidc.id_tokens import VerifiedIdentity
 from interlock.server.guard.passwords.hash_queue import Count, Requester
 from interlock.server.guard.passwords.hashing import Passwords, uncounted
+from interlock.server.guard.passwords.reset_codes import normalise_code
 from interlock.server.guard.session_devices import Device
 from interlock.server.runtime.accounts.account_sessions import AccountSessions
 from interlock.server.runtime.accounts.accounts import Accounts
@@ -39,6 +41,14 @@ from interlock.server.surface.exchanged_tokens import ExchangedTokenStore
 from interlock.server.surface.log import Along
 
 _TRIES: Final = 3
+_WRONG_CODE: Final = "email or reset code is wrong, or the code is used up or too old"
+
+
+class Reset(msgspec.Struct, frozen=True):
+    """A password that was set with a code: the owner after it, and the receipt of the last record."""
+
+    owner: Owner
+    receipt: Receipt
 
 
 class Login:
@@ -231,6 +241,31 @@ class Logins:
                 data = msgspec.structs.replace(owner.data, password_hash=password_hash)
                 return outcome, Owner(outcome.joined, data)
         raise PasswordWrong("the current password is wrong")
+
+    async def reset_password(self, requester: Requester, code: str, new: str, count: Count = uncounted) -> Reset:
+        """Set the password ``new`` with an administrator's ``code``, then end all sessions of the account.
+
+        An unknown address takes as long as a wrong code. ``count`` counts the attempt, unless the code is right.
+
+        Raises:
+            CredentialInvalid: address or code is wrong, or the code is used up or too old; the message does not say which.
+            PasswordRefused: ``new`` breaks a rule.
+            Overloaded: too many hashes wait.
+            RateLimited: ``count`` refused the attempt.
+        """
+        await self._passwords.check_new(new, [requester.account], requester)
+        owner = await self._accounts.by_email(requester.account)
+        committed = commit(owner.data.key if owner else bytes(KEY_BYTES), "reset_code", normalise_code(code))
+        if owner is None or not has_reset_code(owner.account, committed, self._clock.now_ms()):
+            await self._passwords.verify(None, code, requester, count)
+            raise CredentialInvalid(_WRONG_CODE)
+        password_hash = await self._passwords.hash(new, requester)
+        try:
+            outcome = await self._accounts.reset_password(owner, committed, password_hash)
+        except TransitionRefused:
+            raise CredentialInvalid(_WRONG_CODE) from None
+        owner = Owner(outcome.instance, msgspec.structs.replace(owner.data, password_hash=password_hash))
+        return Reset(owner, max(filter(None, [outcome.receipt, *await self.end_others(owner)])))
 
     async def end_others(self, owner: Owner) -> list[Receipt]:
         """End the sessions that the owner's password change has superseded. Return the receipts of the ends.

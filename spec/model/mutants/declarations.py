@@ -157,6 +157,25 @@ DECLARATION_MUTANTS: Final[tuple[Mutant, ...]] = (
         declaration="account.py",
     ),
     Mutant(
+        "reset_with_any_code",
+        "A reset of the password does not name the code that counts.",
+        "account",
+        "code_opens_once",
+        (
+            (
+                'active.to(active, internal=True, cond="reset_code"),\n',
+                "active.to(active, internal=True),\n",
+            ),
+            (
+                "    def reset_code(self) -> bool:\n"
+                '        """The command names the code that was issued last, which is not used up and whose time is not over."""\n'
+                "        ...\n",
+                "",
+            ),
+        ),
+        declaration="account.py",
+    ),
+    Mutant(
         "rehash_of_any_password",
         "A new hash of an old password replaces a new password.",
         "account",

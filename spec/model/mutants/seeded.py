@@ -69,6 +69,11 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant("epoch_kept_by_disable", "A disable does not raise the epoch.", "account", "authority_at_append"),
     Mutant("epoch_kept_by_change", "A change of password does not raise the epoch.", "account", "authority_at_append"),
+    Mutant(
+        "epoch_kept_by_reset", "A reset of the password does not raise the epoch.", "account", "authority_at_append"
+    ),
+    Mutant("code_kept_by_reset", "A reset does not use up its code.", "account", "code_opens_once"),
+    Mutant("code_kept_by_disable", "A disable leaves the reset code.", "account", "code_opens_once"),
     Mutant("groups_enable", "An account whose groups are set is active again.", "account", "declared_only"),
     Mutant(
         "disable_told_first", "A disable is acknowledged before it is recorded.", "account", "disabled_never_serves"

@@ -263,4 +263,10 @@ AUTHENTICATION: Final[tuple[Mutant, ...]] = (
         "test_the_session_changes_as_the_table_says[groups or strength change at the provider]",
         at("logins:Login.record", drop("joined=self._change")),
     ),
+    Mutant(
+        "A reset code is short enough to guess.",
+        "6.4.6",
+        "test_a_code_is_long_and_easy_to_read",
+        at("reset_codes:_LENGTH", replace("24", "4")),
+    ),
 )

@@ -17,6 +17,7 @@ from interlock.machine.errors import (
     Overloaded,
     TransitionRefused,
 )
+from interlock.machine.times import rfc3339
 from interlock.machine.wire import TransitionView
 from interlock.server.experience.calls import (
     After,
@@ -37,6 +38,7 @@ from interlock.server.experience.endpoints.administration.calls import (
 from interlock.server.experience.endpoints.administration.responses import (
     AdminAccountView,
     EndedAccountResponse,
+    ResetCodeResponse,
     admin_account,
 )
 from interlock.server.experience.guards import administrator
@@ -214,6 +216,31 @@ async def enable_account(
         return await _changed(services, await services.administration.enable(account_id, acting(request)))
 
 
+@post(
+    "/accounts/{account_id:str}/reset-code",
+    summary="Issue a reset code",
+    response_headers=may_send(RECEIPT_HEADER),
+    responses=responses(400, 404, 413, 415, *ADMIN, TransitionRefused, Overloaded),
+    guards=[administrator],
+)
+async def issue_reset_code(
+    request: Request[Any, Any, Any],
+    account_id: FromPath[str],
+    data: JSONBody[NoFields | None] = None,  # noqa: ARG001  # declared so that a body with fields is refused
+) -> Response[ResetCodeResponse]:
+    """Issue a code with which the owner can set another password once, at `POST /api/auth/reset`. Nothing else changes yet.
+
+    The code is shown only in this response. Give it to the owner, after making sure that it is the owner. It replaces an
+    earlier one, and a change of the password, a disable or a delete voids it.
+    """
+    services = services_of(request)
+    lifetime_ms = round(services.settings.reset_code_s * 1000)
+    with known():
+        issued = await services.administration.issue_reset_code(account_id, lifetime_ms, acting(request))
+    answer = ResetCodeResponse(issued.code, rfc3339(issued.until_ms), issued.receipt or UNSET)
+    return Response(answer, status_code=201, headers=receipt_header(issued.receipt))
+
+
 @put(
     "/accounts/{account_id:str}/groups",
     summary="Set an account's groups",
@@ -259,5 +286,6 @@ HANDLERS: Final[list[ControllerRouterHandler]] = [
     disable_account,
     delete_account,
     enable_account,
+    issue_reset_code,
     set_account_groups,
 ]

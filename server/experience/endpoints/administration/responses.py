@@ -100,6 +100,14 @@ class EndedAccountResponse(msgspec.Struct, frozen=True, omit_defaults=True):
     receipt: Receipt | UnsetType = UNSET
 
 
+class ResetCodeResponse(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A code with which the account's owner can set another password once, before ``expires_at``. It is shown only here."""
+
+    code: Annotated[str, Meta(examples=["7K2M-Q9XF-4RTB-0WZD-H6JV-3NPC"])]
+    expires_at: Time
+    receipt: Receipt | UnsetType = UNSET
+
+
 def admin_session(session: Session, seen: SessionDevice | None) -> AdminSessionView:
     """Return the administrators' view of ``session``, which is at version 1 or later, and of its device."""
     shown = msgspec.structs.asdict(session_view(session))
