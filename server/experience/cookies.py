@@ -38,9 +38,6 @@ _MARKER: Final = re.compile(
     + rb"-([0-9a-v]{36})=(0|[1-9][0-9]{0,15})\.([A-Za-z0-9_-]{43})[ \t]*(?=;|$)"
 )
 
-STORED_BY_PAGES: Final = '"cache", "storage"'
-"""Clear-Site-Data for what pages of this origin stored. Not "cookies": that would delete those of sibling hosts too."""
-
 _REMOVED_AT_ONCE: Final = 12
 """Markers that one response removes. By default a proxy takes 4 KiB of headers; later responses remove the others."""
 

@@ -90,7 +90,7 @@ class Settings(DeploymentSettings, frozen=True, forbid_unknown_fields=True, kw_o
         ),
     ] = 604_800.0
 
-    reset_code_s: Annotated[Seconds, _doc("How long a code that an administrator issues can set another password.")] = (
+    reset_code_s: Annotated[Seconds, doc("How long a code that an administrator issues can set another password.")] = (
         900.0
     )
 

@@ -182,7 +182,8 @@ async def logout(request: Request[Any, Any, Any], data: JSONBody[RefreshBody | N
     except (CredentialRefused, SessionNotFound) as refused:
         answer = handle(request, refused)
     if shown.by_page:
-        answer.headers["clear-site-data"] = cookies.STORED_BY_PAGES
+        # Data that pages of this origin stored. Not "cookies": that would delete those of sibling hosts too.
+        answer.headers["clear-site-data"] = '"cache", "storage"'
     if shown.by_page or shown.kept is not None:
         answer.cookies += cookies.clearing_cookies(shown)
     return answer

@@ -10,6 +10,10 @@ ONE_DROP: Final = {"DROPS": 1}
 """Bounds for a bug that one vanished peer shows."""
 
 _GUARDED: Final = ' = Event(\n        active.to(active, internal=True, cond="current_password")'
+_OF_CODE: Final = (
+    '        """The command names the code that was issued last, which is not used up and whose time is not over."""\n'
+    "        ...\n"
+)
 _UNGUARDED: Final = _GUARDED.replace(', cond="current_password"', "")
 _SUCCEED: Final = 'succeed = Event(running.to(succeeded, cond="owner")'
 _FAIL: Final = '| accepted.to(failed, cond="owner")'
@@ -166,12 +170,8 @@ DECLARATION_MUTANTS: Final[tuple[Mutant, ...]] = (
                 'active.to(active, internal=True, cond="reset_code"),\n',
                 "active.to(active, internal=True),\n",
             ),
-            (
-                "    def reset_code(self) -> bool:\n"
-                '        """The command names the code that was issued last, which is not used up and whose time is not over."""\n'
-                "        ...\n",
-                "",
-            ),
+            ("    def reset_code(self) -> bool:\n", ""),
+            (_OF_CODE, ""),
         ),
         declaration="account.py",
     ),
