@@ -28,7 +28,7 @@ from interlock.server.experience.middleware.requests import JsonRequest
 from interlock.server.experience.openapi.config import openapi_config
 from interlock.server.experience.openapi.document import complete
 from interlock.server.experience.openapi.structs import StructSchemas
-from interlock.server.experience.pages import demo, front
+from interlock.server.experience.pages import demo, front, login
 from interlock.server.experience.pages.documents import template_config
 from interlock.server.experience.problems import handle
 from interlock.server.services import Services
@@ -68,6 +68,7 @@ def build_app(settings: Settings, realms: Realms | None = None) -> InstrumentedA
             *front.HANDLERS,
             *(demo.HANDLERS if settings.demo else ()),
             console_router(),
+            *(login.HANDLERS if settings.login_page else ()),
         ],
         exception_handlers={Exception: handle},
         request_class=JsonRequest,

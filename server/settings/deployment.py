@@ -20,6 +20,9 @@ class DeploymentSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True
             " around, not for production."
         ),
     ] = False
+    login_page: Annotated[bool, doc("Serve the login page at /login. Turn it off if your application has its own.")] = (
+        True
+    )
     host: Annotated[str, Meta(min_length=1), doc("Address to listen on; 0.0.0.0 or :: for all.")] = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535), doc("Port to listen on; 0 chooses a free one.")] = 8700
     unix_socket: Annotated[

@@ -54,13 +54,9 @@ class Victim(msgspec.Struct):
     login: dict[str, Any]
 
     def reached(self) -> list[str]:
-        """Return what reached the application, without its public login page and the attackers' pages."""
+        """Return what reached the application, without the attackers' pages."""
         others = [f"{host}:{self.front.port}" for host in OTHERS]
-        return [
-            seen["path"]
-            for seen in self.front.seen()
-            if seen["path"] != "/public/login" and dict(seen["headers"])["host"] not in others
-        ]
+        return [seen["path"] for seen in self.front.seen() if dict(seen["headers"])["host"] not in others]
 
     async def still_fine(self) -> None:
         """Check that the session lives, has no connection, and the page's cookie is still current."""
@@ -154,7 +150,7 @@ async def test_an_own_page_runs_a_session_without_scripts_seeing_the_cookie(
         }
         left = (await tab.command("Network.getCookies"))["cookies"]
         assert [c["name"] for c in left] == ["__Host-interlock-device"], "it opens nothing"
-        assert await tab.go(f"{front.origin}/mine") == f"{front.origin}/public/login"
+        assert await tab.go(f"{front.origin}/mine") == f"{front.origin}/login?next=/mine"
 
 
 @scenario()

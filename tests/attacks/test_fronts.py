@@ -147,7 +147,14 @@ async def test_browsers_are_redirected_to_the_login_page_only(front: Front) -> N
     async with front.client() as http:
         answer = await http.get("/x?next=//evil.example", headers={"sec-fetch-mode": "navigate", "accept": "text/html"})
         assert answer.status_code == 302
-        assert answer.headers["location"] in {"/public/login", f"{front.origin}/public/login"}
+        there = answer.headers["location"].removeprefix(front.origin)
+        assert there == "/login?next=/x?next=//evil.example", "the page itself decides where it leads"
+        page = await http.get(there)
+        assert page.status_code == 200
+        assert 'data-next="/x?next=//evil.example"' in page.text
+        for path in re.findall(r'(?:href|src)="(/static/[^"]*)"', page.text):
+            assert (await http.get(path)).status_code == 200, path
+        assert front.seen() == [], "nothing of it reaches the application"
 
 
 @pytest.mark.asvs("13.4.5")

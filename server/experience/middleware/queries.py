@@ -16,6 +16,9 @@ from interlock.server.experience.problems import RequestRefused
 Queries: TypeAlias = dict[tuple[str, str], dict[bytes, bool]]
 """Each call's parameters by method and path template, and whether they are free text. Calls without any are absent."""
 
+ANY_QUERY: Final = "any_query"
+"""Key in a handler's ``opt``: it reads the query itself."""
+
 _METHODS: Final = ("get", "post", "put", "delete")
 
 
@@ -54,7 +57,7 @@ def _check_query(scope: Any) -> None:
         RequestRefused: a parameter is unknown or a duplicate. The message omits its name, which the client chose.
     """
     query = scope["query_string"]
-    if not query or scope["method"] == "OPTIONS":
+    if not query or scope["method"] == "OPTIONS" or scope["route_handler"].opt.get(ANY_QUERY):
         return
     taken = scope["litestar_app"].queries.get((scope["method"], scope["path_template"]), {})
     names = []
