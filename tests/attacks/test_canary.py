@@ -71,7 +71,7 @@ class Run:
         self.statuses.add(answer.status_code)
         text = answer.text
         given: dict[str, Any] = answer.json() if answer.is_success and text.startswith("{") else {}
-        for name in ("access_token", "refresh_token", "ticket"):
+        for name in ("access_token", "refresh_token", "ticket", "code"):
             if name in given:
                 text = text.replace(self.token(name, given[name]), "")
         headers = [(k, v) for k, v in answer.headers.multi_items() if not (k == "set-cookie" and answer.is_success)]
@@ -250,6 +250,12 @@ async def good_use(this: Run, email: str, first: str, second: str) -> None:
     admin = {"authorization": f"Bearer {this.made['admin']}"}
     for path in ("sessions", "accounts", "transitions", "audit"):
         assert this.took(await this.http.get(f"/api/admin/{path}", headers=admin)).status_code == 200
+    (account,) = (await this.http.get(f"/api/admin/accounts?email={email}", headers=admin)).json()
+    issued = await this.http.post(f"/api/admin/accounts/{account['subject']}/reset-code", headers=admin)
+    code = issued.json()["code"]
+    this.took(issued)
+    for address in (new_email(), email, email):
+        await post("/api/auth/reset", {"email": address, "code": code, "new_password": second})
     subscriber = {"authorization": f"Bearer {this.made['subscriber']}"}
     assert this.took(await this.http.get("/api/events?after=0&limit=1000", headers=subscriber)).status_code == 200
     await post("/api/auth/logout", {}, changed["access_token"])

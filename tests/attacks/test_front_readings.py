@@ -150,7 +150,7 @@ def test_clearly_public_paths_reach_the_application_unchanged(front: Front) -> N
 
 def test_traefiks_rules_exempt_the_same_public_paths() -> None:
     """Traefik does not run here: its rules are matched against the path it forwards, without dots and double slashes."""
-    calls, plain = re.findall(r"PathRegexp\(`(.*)\$`\)", block_of("behind-traefik.md"))
+    calls, _login, plain = re.findall(r"PathRegexp\(`(.*)\$`\)", block_of("behind-traefik.md"))
     assert calls == plain.replace("/public/", "/api/")
     for page in ("behind-nginx.md", "behind-caddy.md"):
         assert f"{plain}(\\?|$)" in block_of(page)

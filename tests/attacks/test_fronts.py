@@ -270,7 +270,7 @@ def test_the_guides_listen_for_nothing_but_tls() -> None:
     assert sites == [HOST]
     _, _, routers = block_of("behind-traefik.md").partition("\n  routers:\n")
     routers, _, _ = routers.partition("\n  services:\n")
-    assert routers.count("rule: Host(") == routers.count("\n      tls: {}\n") == 6
+    assert routers.count("rule: Host(") == routers.count("\n      tls: {}\n") == 8
 
 
 @pytest.mark.asvs("7.4.1")
