@@ -93,16 +93,24 @@ async def newest_time(surface: Surface, settings: Settings) -> int:
     Raises:
         ClockBehind: the machine's clock is too far behind it. Tokens would be valid for that much longer.
     """
-    latest_ms = await surface.log.latest_at_ms()
-    now_ms = SystemClock().now_ms()
+    latest_ms, now_ms = await surface.log.latest_at_ms(), SystemClock().now_ms()
+    if is_behind(latest_ms, now_ms, settings):
+        _log.warning("clock.behind_the_log", newest_record=rfc3339(latest_ms), now=rfc3339(now_ms))
+    return latest_ms
+
+
+def is_behind(latest_ms: int, now_ms: int, settings: Settings) -> bool:
+    """Return whether this machine's clock, at ``now_ms``, is behind the newest record, which is of ``latest_ms``.
+
+    Raises:
+        ClockBehind: it is too far behind it.
+    """
     if latest_ms > now_ms + settings.clock_behind_s * 1000:
         raise ClockBehind(
             f"the newest record is of {rfc3339(latest_ms)}, and this machine's clock says {rfc3339(now_ms)}: set the clock"
             " right; if it is right, restore an older log, or raise the setting clock_behind_s"
         )
-    if latest_ms > now_ms + CLOCK_TOLERANCE_MS:
-        _log.warning("clock.behind_the_log", newest_record=rfc3339(latest_ms), now=rfc3339(now_ms))
-    return latest_ms
+    return latest_ms > now_ms + CLOCK_TOLERANCE_MS
 
 
 @asynccontextmanager

@@ -96,8 +96,12 @@ def check_environment(environment: Mapping[str, str]) -> dict[str, str]:
     Raises:
         SettingsError: a name is misspelt.
     """
-    known = [*(row.variable for row in setting_rows()), _CONFIG, _TESTS_ONLY_VARIABLE, *CLIENT_VARIABLES]
-    return own_variables(environment, known)
+    return own_variables(environment, known_variables())
+
+
+def known_variables() -> list[str]:
+    """Return the names of the environment variables that Interlock reads."""
+    return [*(row.variable for row in setting_rows()), _CONFIG, _TESTS_ONLY_VARIABLE, *CLIENT_VARIABLES]
 
 
 def _from_file(config: Path) -> dict[str, Any]:

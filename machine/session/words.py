@@ -122,7 +122,11 @@ def _first_connection(session: Session) -> str:
     return session.connections[0].connection_id if session.connections else "any connection"
 
 
-_CLOSED: Final = {1006: "nobody saw it close", **{row.code: row.name for row in CLOSE_CODES.values()}}
+# 1001 is the server's when it stops, and the browser's when a page is left. Who closed is the record's actor.
+_CLOSED: Final = {row.code: row.name for row in CLOSE_CODES.values()} | {
+    1001: "going away",
+    1006: "nobody saw it close",
+}
 
 _PARTICULARS: Final[dict[str, Callable[[Any, Session], str]]] = {
     "create": _policy,

@@ -18,7 +18,7 @@ from interlock.machine.ledger import Record, parse
 from interlock.machine.machines import MACHINES
 from interlock.machine.wire import transition_view
 from interlock.server.cli.errors import data_option, errors_as_messages
-from interlock.server.cli.times import Moment
+from interlock.server.cli.instances.times import Moment
 
 if TYPE_CHECKING:
     from interlock.server.surface.sqlite.archive import Archive

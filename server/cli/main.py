@@ -11,6 +11,7 @@ import rich_click as click
 from rich.console import Console
 from rich.table import Table
 
+from interlock.server.cli.completion import completion
 from interlock.server.cli.credentials.realm_secrets import realm_secrets
 from interlock.server.cli.credentials.secrets import admin_token, clients, subscribers
 from interlock.server.cli.credentials.webhooks import webhooks
@@ -26,6 +27,7 @@ from interlock.server.cli.model import check, check_trace
 from interlock.server.cli.options import config_option, setting_options
 from interlock.server.cli.realms import realms
 from interlock.server.cli.upkeep.backup import backup
+from interlock.server.cli.upkeep.doctor import doctor
 from interlock.server.cli.upkeep.restore import restore
 from interlock.server.settings_loading import check_environment, load_settings
 
@@ -36,10 +38,13 @@ click.rich_click.OPTIONS_TABLE_COLUMN_TYPES = ["opt_primary", "metavar", "help"]
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="interlock", prog_name="interlock")
-def main() -> None:
+@click.pass_context
+def main(context: click.Context, /) -> None:
     """Interlock: a session-lifecycle server. One declared state machine, enforced on every transition."""
-    with errors_as_messages():
-        check_environment(os.environ)
+    # The doctor tells of a misspelt variable among other things.
+    if context.invoked_subcommand != doctor.name:
+        with errors_as_messages():
+            check_environment(os.environ)
 
 
 @main.command()
@@ -55,7 +60,7 @@ def serve(config: Path | None, **flags: Any) -> None:
     gc.disable()
     import uvloop
 
-    from interlock.server.cli.tour import print_tour
+    from interlock.server.cli.tour import print_next, print_tour
     from interlock.server.process import serve as run
     from interlock.server.system.streams import prepare_streams, print_in_background
     from interlock.server.telemetry.logs import logging_to_stderr
@@ -67,6 +72,7 @@ def serve(config: Path | None, **flags: Any) -> None:
             by_http = url.startswith("http")
             schema = f"  (OpenAPI: {url}/schema)" if by_http else ""
             console.print(f"Interlock listens on [bold]{url}[/bold]{schema}", soft_wrap=True)
+            print_next(console, url, settings)
             if settings.demo and by_http:
                 print_tour(console, url)
         print_in_background(said.get().encode(console.encoding, "replace"))
@@ -119,6 +125,7 @@ for _command in (
     export,
     backup,
     restore,
+    doctor,
     check,
     check_trace,
     realms,
@@ -128,5 +135,6 @@ for _command in (
     subscribers,
     webhooks,
     admin_token,
+    completion,
 ):
     main.add_command(_command)

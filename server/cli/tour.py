@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import shlex
 import sys
+from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
+
+from interlock.server.settings import Settings
+from interlock.server.system.streams import printable
 
 TOUR = """\
 URL={url} PY={python}
@@ -59,6 +64,21 @@ echo "$(curl -s -X DELETE $URL/api/sessions -H "$(bearer "$ELSEWHERE")")"; wait 
 """
 """Shell commands with two placeholders: ``url``, and ``python``, an interpreter with websockets. The README has the same
 text; a test runs it."""
+
+
+def print_next(console: Console, url: str, settings: Settings) -> None:
+    """Print where the server at ``url`` keeps its data, which pages may call it, and what to do next."""
+    data = escape(printable(str(Path(settings.data).absolute())))
+    origins = escape(", ".join(settings.origins)) or "only the server's own; pages of others need --origins"
+    see = f"see it work: interlock top --data {escape(shlex.quote(settings.data))}"
+    browser = f"open {url}/{'demo' if settings.demo else ''} in a browser, or " if url.startswith("http") else ""
+    for name, what in (
+        ("data", data),
+        ("origins", origins),
+        ("next", browser + see),
+        ("", "anything off? interlock doctor; an administrator: interlock admin-token create NAME"),
+    ):
+        console.print(f"  [dim]{name:<8}[/dim] {what}", soft_wrap=True)
 
 
 def print_tour(console: Console, url: str) -> None:

@@ -345,3 +345,40 @@ def test_sigterm_drains_the_server_and_exits_with_status_0(tmp_path: Path) -> No
         "disconnect",
     ]
     assert check_trace(server.trace).appends == 4
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [(["verfy"], "verify"), (["keys", "lst"], "list"), (["verify", "--requir-head"], "--require-head")],
+)
+def test_a_misspelt_command_or_option_is_answered_with_the_right_one(typed: list[str], meant: str) -> None:
+    outcome = run(*typed)
+    assert outcome.exit_code == 2
+    assert f"Did you mean '{meant}'?" in outcome.output
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_shell_completes_commands_by_the_printed_script(shell: str) -> None:
+    script = run("completion", shell).stdout
+    assert f"_INTERLOCK_COMPLETE={shell}_complete" in script
+    typed = {"COMP_WORDS": "interlock ver", "COMP_CWORD": "ver" if shell == "fish" else "1"}
+    asked = CliRunner().invoke(
+        main, [], prog_name="interlock", env={"_INTERLOCK_COMPLETE": f"{shell}_complete", **typed}
+    )
+    assert "verify" in asked.output
+    assert "backup" not in asked.output
+
+
+def test_a_start_says_where_the_data_is_and_what_to_do_next(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "interlock.server.cli", "serve", "--port", "0", "--data", str(tmp_path / "data")]
+    with subprocess.Popen(
+        [*command, "--origins", "https://app.example.org"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
+        assert process.stdout is not None
+        said = [process.stdout.readline() for _ in range(5)]
+        process.terminate()
+    assert said[0].startswith("Interlock listens on http://127.0.0.1:")
+    assert [line.split()[0] for line in said[1:4]] == ["data", "origins", "next"]
+    assert str(tmp_path / "data") in said[1]
+    assert "https://app.example.org" in said[2]
+    assert "interlock doctor" in said[4]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 from rich.console import Console
@@ -17,6 +17,10 @@ from interlock.server.cli.errors import data_option, errors_as_messages, keys_fo
 from interlock.server.cli.options import config_option, setting_options
 from interlock.server.settings_loading import load_settings
 from interlock.server.system.streams import printable
+
+if TYPE_CHECKING:
+    from interlock.server.guard.webhook_files import Webhook
+    from interlock.server.surface.webhooks import WebhookState
 
 
 @click.group()
@@ -68,9 +72,7 @@ def list_webhooks(data: Path) -> None:
         table = Table("name", "url", "scopes", "state", "failing", "waiting", "dead letters")
         for name, webhook in files.items():
             state, failing, waiting, dead = states.get(name, (None, None, 0, 0))
-            disabled = (
-                state.disabled if state is not None and webhook.enabled_at_ms <= (state.disabled_at_ms or 0) else None
-            )
+            disabled = why_disabled(webhook, state)
             told = f"disabled: {disabled}" if disabled is not None else "enabled"
             table.add_row(
                 printable(name),
@@ -151,6 +153,11 @@ def remove(name: str, data: Path) -> None:
     with errors_as_messages():
         WebhookFiles(keys_folder(data)).remove(name)
         _say(f"The webhook [bold]{name}[/bold] is removed.")
+
+
+def why_disabled(webhook: Webhook, state: WebhookState | None) -> str | None:
+    """Return why nothing is sent to ``webhook``, None if it is enabled. ``state``: None if nothing was sent yet."""
+    return state.disabled if state is not None and webhook.enabled_at_ms <= (state.disabled_at_ms or 0) else None
 
 
 def _say(text: str) -> None:

@@ -21,7 +21,7 @@ from interlock.server.cli.instances.lists import (
     print_page,
     print_rows,
 )
-from interlock.server.cli.times import to_the_second
+from interlock.server.cli.instances.times import to_the_second
 
 
 @click.group(invoke_without_command=True)

@@ -22,7 +22,7 @@ from interlock.server.cli.instances.lists import (
     print_page,
     print_rows,
 )
-from interlock.server.cli.times import to_the_second
+from interlock.server.cli.instances.times import to_the_second
 
 _REASONS: Final = dict.fromkeys((*get_args(FailureReason), *get_args(InterruptionReason), *get_args(CancelReason)))
 

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from interlock.machine.machine import Machine
 from interlock.server.cli.errors import UNLIMITED, data_option
-from interlock.server.cli.times import Moment
+from interlock.server.cli.instances.times import Moment
 from interlock.server.system.streams import printable
 
 if TYPE_CHECKING:

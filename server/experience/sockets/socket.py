@@ -36,6 +36,7 @@ _OUTBOX_LIMIT: Final = 256
 _LIMITS: Final = Limits(message_bytes=MESSAGE_BYTES, unanswered=UNANSWERED)
 _TOKENS: Final = 4
 """Access tokens of a connection that may wait to be checked."""
+_ABNORMAL: Final = 1006
 _BROKEN: Final = {row.code: row.name for row in CLOSE_CODES.values() if row.next is ClientAction.FIX_CLIENT}
 """Close codes of connections that sent something invalid, whichever layer noticed."""
 
@@ -148,7 +149,7 @@ class Socket:
         services.metrics.closed(code, by)
         self._context.run(self._log_closed, code, by)
         if not self._session_over:
-            self._context.run(services.spawn, self._record_disconnect(code))
+            self._context.run(services.spawn, self._record_disconnect(code, by))
 
     def _log_closed(self, code: int, by: str) -> None:
         if code in _BROKEN:
@@ -206,13 +207,15 @@ class Socket:
             # Not open yet: then it never opens.
             self._conversation.close(Close("internal_error"))
 
-    async def _record_disconnect(self, code: int) -> None:
+    async def _record_disconnect(self, code: int, by: str) -> None:
         conversation = self._conversation
         # Not to be recorded any more if the session ended, or this connection was displaced, in the meantime; or the log
         # stopped and is put right at the next start.
         with suppress(InterlockError):
             disconnect = Disconnect(conversation.connection_id, code)
-            await self._services.sessions.insist(conversation.session_id, "server", disconnect)
+            # Both sides close with 1000 and 1001, so the actor says which of them did. Without a close frame neither did.
+            actor = self._subject if by == "client" and code != _ABNORMAL else "server"
+            await self._services.sessions.insist(conversation.session_id, actor, disconnect)
 
     def _begin(self, request: IntentRequest | CancelRequest) -> None:
         """Answer ``request`` in its own task, or refuse it if the client has too many unanswered ones."""

@@ -233,15 +233,48 @@ def _prepare(path: Path, machines: Machines) -> sqlite_utils.Database:
     return database
 
 
+def refuse_written_by_others(data: Path) -> None:
+    """Check that only its owner may write to folder ``data`` and the log's files.
+
+    Raises:
+        SettingsError: others may.
+        OSError: one can't be checked.
+    """
+    # SQLite trusts an existing journal as if this server had written it.
+    beside = [f"{LOG_NAME}-{suffix}" for suffix in ("wal", "shm", "journal")]
+    for path in (data, *(data / name for name in (LOG_NAME, *beside, _LOCK_NAME))):
+        with suppress(FileNotFoundError):
+            refuse_writable(path)
+
+
+def server_of(data: Path) -> int | None:
+    """Return the process id of the server that has folder ``data`` open, or None. Nothing is written.
+
+    For a moment this holds a shared lock; a server that starts in just that moment would be refused.
+
+    Raises:
+        OSError: the lock file can't be read.
+        ValueError: somebody else has written to it.
+    """
+    try:
+        descriptor = os.open(data / _LOCK_NAME, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return int(os.pread(descriptor, 32, 0))
+    else:
+        return None
+    finally:
+        os.close(descriptor)
+
+
 def _lock(data: Path) -> int:
     """Lock the folder's lock file and return its descriptor. The kernel releases the lock when this process ends."""
     try:
         data.mkdir(parents=True, exist_ok=True, mode=0o700)
-        # SQLite trusts an existing journal as if this server had written it.
-        beside = [f"{LOG_NAME}-{suffix}" for suffix in ("wal", "shm", "journal")]
-        for path in (data, *(data / name for name in (LOG_NAME, *beside, _LOCK_NAME))):
-            with suppress(FileNotFoundError):
-                refuse_writable(path)
+        refuse_written_by_others(data)
         descriptor = os.open(data / _LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         give_to_owner(data / _LOCK_NAME)
     except FileExistsError as error:
