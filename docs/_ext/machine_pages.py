@@ -218,9 +218,10 @@ def _command(name: str, command: click.Command, parent: click.Context) -> Iterat
     yield f"{'#' * len(context.command_path.split())} `{context.command_path}`\n"
     yield fenced("text", usage)
     yield from (prose(paragraph) + "\n" for paragraph in (command.help or "").split("\n\n"))
-    if name == "serve":
+    with_settings = name in {"serve", "doctor"}
+    if with_settings:
         yield "Every [setting](settings.md) is a flag; the others are:\n"
-    known = {row.name for row in setting_rows()} if name == "serve" else set()
+    known = {row.name for row in setting_rows()} if with_settings else set()
     rows = [
         (", ".join(map(code, option.opts)), _metavar(option, context), option.help or "", _default(option))
         for option in command.get_params(context)

@@ -203,7 +203,7 @@ OF_SERVER: Final[tuple[Mutant, ...]] = (
         "A peer that leaves is not recorded as gone.",
         "orphan_reaped",
         "test_a_socket_that_leaves_is_traced_as_disconnected",
-        at("socket:Socket.lost", drop("self._context.run(services.spawn, self._record_disconnect(code))")),
+        at("socket:Socket.lost", drop("self._context.run(services.spawn, self._record_disconnect(code, by))")),
     ),
     Mutant(
         "A start writes before it has put right what its former self left.",

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 
 import pysqlite3
 import pytest
@@ -132,6 +133,14 @@ def test_a_faulty_log_is_backed_up_only_if_asked(data: Path, tmp_path: Path, spo
     restored = run("restore", tmp_path / "backup", "--data", tmp_path / "new")
     assert (restored.exit_code, "nothing was restored" in restored.stderr) == (1, True), restored.output
     assert [each.name for each in (tmp_path / "new").iterdir()] == ["interlock.lock"]
+
+
+def test_a_backup_without_space_is_refused_at_once(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    full = SimpleNamespace(f_bavail=1, f_frsize=4096)
+    monkeypatch.setattr("interlock.server.surface.sqlite.copying.os.statvfs", lambda _: full)
+    refused = run("backup", tmp_path / "backup", "--data", data)
+    assert (refused.exit_code, "has 0 MiB free, and the copy needs" in refused.stderr) == (2, True), refused.output
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["data"]
 
 
 def test_a_killed_or_starved_backup_leaves_no_backup(data: Path, tmp_path: Path) -> None:

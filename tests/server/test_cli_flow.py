@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from interlock.machine.errors import SurfaceFailed
 from interlock.machine.session.commands import Revoke
 from interlock.server.cli.live.flow import Flow
 from interlock.server.cli.live.scrape import Scrape
@@ -31,6 +32,22 @@ async def test_counts_kept_by_records_equal_counts_read_anew(tmp_path: Path) -> 
     assert kept.counts == read.counts
     assert kept.counts["session"] == {"created": 1, "authenticated": 0, "connected": 1, "expired": 1}
     assert (kept.sockets, [each.session_id for each in kept.ends]) == (1, ["meanwhile"])
+
+
+@scenario(60)
+async def test_a_log_that_was_replaced_is_not_read_on(tmp_path: Path) -> None:
+    async with open_surface(tmp_path, max_waiting=100, on_failure=pytest.fail, supervisor=Supervisor()) as surface:
+        await surface.log.append(Story("before").begin("ada", "node-1"))
+    log = tmp_path / "interlock.db"
+    with open_observer(tmp_path) as observer:
+        assert observer.end() > 0
+        log.rename(tmp_path / "away")
+        log.touch()
+        with pytest.raises(SurfaceFailed, match="is another file now"):
+            observer.end()
+        log.unlink()
+        with pytest.raises(SurfaceFailed, match="can't be read"):
+            observer.after(0, 1)
 
 
 def test_a_scrape_tells_what_happened_since_the_one_before() -> None:

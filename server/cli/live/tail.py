@@ -26,13 +26,16 @@ _PAUSE_S: Final = 0.25
 _PAGE: Final = 1000
 _TIME: Final = slice(len("2026-"), len("2026-01-23T09:30:00"))
 _COLUMNS: Final = 80
+_EVENTS: Final = sorted({event.name for machine in MACHINES for event in machine.lifecycle.events})
 
 
 @click.command()
 @click.argument("instance_id", metavar="[ID]", required=False)
 @data_option
 @click.option("--kind", "kinds", type=click.Choice([m.kind for m in MACHINES]), multiple=True, help="Only this kind.")
-@click.option("--event", "events", multiple=True, help="Only this event, such as revoke; repeatable.")
+@click.option(
+    "--event", "events", type=click.Choice(_EVENTS), multiple=True, metavar="EVENT", help="Only this event; repeatable."
+)
 @click.option("--after", type=click.IntRange(min=0), metavar="POSITION", help="Begin after this position of the log.")
 @click.option("--last", type=click.IntRange(min=0), default=10, show_default=True, help="Begin with so many records.")
 @click.option("--follow/--no-follow", default=True, help="Wait for further records until Ctrl-C; the default.")
