@@ -32,8 +32,9 @@ RECEIPT_HEADER: Final = "Interlock-Receipt"
 
 _NO_CONTENT: Final = 204
 _VARY: Final = (b"vary", b"Origin")
-_EXPOSED: Final = b"Interlock-Receipt, Link, Retry-After, WWW-Authenticate"
-_ACCEPTED: Final = b"Authorization, Content-Type"
+_EXPOSED: Final = b"Interlock-Receipt, Link, Retry-After, WWW-Authenticate, X-Request-Id"
+_ACCEPTED: Final = b"Authorization, Content-Type, traceparent, tracestate, X-Request-Id"
+"""Trace headers (W3C Trace Context) are accepted because libraries for tracing add them to each call of a page."""
 _PREFLIGHT_S: Final = b"600"
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from interlock.server.settings.types import BasePath, Origin, doc, wanted
+from interlock.server.settings.types import BasePath, Origin, SiteData, doc, wanted
 
 
 class DeploymentSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -46,6 +46,13 @@ class DeploymentSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True
             " comma-separated."
         ),
     ] = ()
+    clear_site_data: Annotated[
+        tuple[SiteData, ...],
+        doc(
+            "What a browser deletes of the server's origin when a page logs out (`Clear-Site-Data`): cache, storage;"
+            " comma-separated; empty: nothing."
+        ),
+    ] = ("cache", "storage")
     trusted_proxies: Annotated[
         tuple[str, ...],
         doc("Proxies (addresses or networks) whose header is trusted for the client's address; comma-separated."),
@@ -55,3 +62,19 @@ class DeploymentSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True
         wanted("x-forwarded-for or forwarded", "^(x-forwarded-for|forwarded)$"),
         doc("That header: x-forwarded-for or forwarded. The other one is not read."),
     ] = "x-forwarded-for"
+    forward_auth_request: Annotated[
+        str,
+        wanted("x-forwarded, x-original or envoy", "^(x-forwarded|x-original|envoy)$"),
+        doc(
+            "How the proxy describes the request that it asks forward-auth about: x-forwarded (X-Forwarded-Method, -Host and"
+            " -Proto), x-original (X-Original-Method, X-Original-URL: ingress-nginx), or envoy (the request's own method and"
+            " Host, its path behind /api/forward-auth)."
+        ),
+    ] = "x-forwarded"
+    forward_auth_preflights: Annotated[
+        bool,
+        doc(
+            "Forward-auth lets CORS preflights pass without a session or an identity: the application answers them. Use it only"
+            " if the proxy sets the method of `forward_auth_request` itself."
+        ),
+    ] = False

@@ -31,6 +31,8 @@ BasePath = Annotated[
 ]
 """A path of plain segments, so that no reader decodes or normalises it. No segment is ``.`` or ``..``."""
 
+SiteData = Annotated[Literal["cache", "storage"], wanted("cache or storage")]
+
 _NAME: Final = "[A-Za-z_][A-Za-z0-9_]*"
 RealmPath = Annotated[
     str,

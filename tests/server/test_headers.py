@@ -182,6 +182,18 @@ def test_logout_clears_the_origins_cache_and_storage(server: ServerProcess) -> N
     assert "clear-site-data" not in answer.headers, "a program keeps nothing that it could clear"
 
 
+@pytest.mark.parametrize(
+    ("setting", "sent"), [("storage", '"storage"'), ("storage,cache", '"storage", "cache"'), ("", None)]
+)
+def test_a_setting_says_what_a_logout_clears(tmp_path: Path, setting: str, sent: str | None) -> None:
+    with running_server(tmp_path / "data", clear_site_data=setting) as server:
+        page = {"origin": server.url, "sec-fetch-site": "same-origin"}
+        token = httpx.post(f"{server.url}/api/session", headers=page).raise_for_status().json()["access_token"]
+        answer = httpx.post(f"{server.url}/api/auth/logout", headers=page | {"authorization": f"Bearer {token}"})
+        assert answer.status_code == 204
+        assert answer.headers.get("clear-site-data") == sent
+
+
 FOREIGN: Final = (
     "https://evil.example",
     "null",
@@ -214,7 +226,7 @@ def test_a_page_of_an_allowed_origin_may_read_responses_and_errors(server: Serve
         answer = httpx.request(method, server.url + path, headers={"origin": origin})
         assert answer.headers.get_list("access-control-allow-origin") == [origin]
         assert answer.headers["access-control-allow-credentials"] == "true"
-        assert "Interlock-Receipt" in answer.headers["access-control-expose-headers"]
+        assert {"Interlock-Receipt", "X-Request-Id"} <= set(answer.headers["access-control-expose-headers"].split(", "))
         assert answer.headers["vary"] == "Origin"
         assert "access-control-allow-methods" not in answer.headers
     answer = httpx.options(
@@ -222,7 +234,8 @@ def test_a_page_of_an_allowed_origin_may_read_responses_and_errors(server: Serve
     )
     assert answer.status_code == 204
     assert answer.headers["access-control-allow-methods"] == "DELETE, GET, HEAD, OPTIONS"
-    assert answer.headers["access-control-allow-headers"] == "Authorization, Content-Type"
+    accepted = set(answer.headers["access-control-allow-headers"].split(", "))
+    assert accepted == {"Authorization", "Content-Type", "traceparent", "tracestate", "X-Request-Id"}
     answer = httpx.options(f"{server.url}/api/sessions", headers={"origin": origin})
     assert "access-control-allow-methods" not in answer.headers, "asked by somebody who does not want to know"
 

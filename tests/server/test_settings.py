@@ -80,7 +80,9 @@ WORDS = {
     "oidc_accounts": "any or known",
     "connections_policy": "refuse or displace",
     "base_path": "a path such as /auth, without / at the end",
+    "clear_site_data": "cache or storage",
     "forwarded_header": "x-forwarded-for or forwarded",
+    "forward_auth_request": "x-forwarded, x-original or envoy",
     "log_level": "debug, info, warning or error",
 }
 
@@ -195,6 +197,7 @@ def texts(row: SettingRow) -> list[Any]:
     good = {
         "origins": "https://a.example",
         "oidc_algorithms": "ES256",
+        "clear_site_data": "cache",
         "metrics_port": "0",
         "trusted_proxies": "::1",
         "realm": "notes:realm",

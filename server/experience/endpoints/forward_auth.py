@@ -1,8 +1,8 @@
 """Forward-auth: a proxy asks for each request to an application whether, and as which user, it may pass.
 
-nginx (``auth_request``), Caddy (``forward_auth``) and Traefik (ForwardAuth) send the request's headers without its body. A
-2xx lets it pass, with the identity headers of this answer; anything else does not. This is the hottest path: it answers
-from memory, and checks the session's state each time.
+nginx (``auth_request``), Caddy (``forward_auth``), Traefik (ForwardAuth), HAProxy (by Lua) and Envoy (``ext_authz``) send the
+request's headers without its body. A 2xx lets it pass, with the identity headers of this answer; anything else does not.
+This is the hottest path: it answers from memory, and checks the session's state each time.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from interlock.machine.errors import (
 )
 from interlock.machine.session.machine import ensure_usable
 from interlock.machine.session.session import Session, opens_until_ms, touch_due_at_ms
+from interlock.server.experience.asked_request import headers_by, is_preflight
 from interlock.server.experience.credentials import (
     authenticate_bearer,
     bearer,
@@ -29,6 +30,7 @@ from interlock.server.experience.credentials import (
     refuse_foreign,
 )
 from interlock.server.experience.headers import ALLOW_GET, RawHeaders
+from interlock.server.experience.openapi.document import FORWARD_AUTH
 from interlock.server.experience.problems import RequestRefused, send_problem
 from interlock.server.experience.transport.exchange import header_block
 from interlock.server.guard.groups import header_of
@@ -44,6 +46,17 @@ CACHED_DECISION: Final = "interlock.cached_decision"
 
 _LIMIT: Final = 50_000
 _READS: Final = frozenset({"GET", "HEAD"})
+_IDENTITY: Final = (
+    b"remote-user",
+    b"remote-groups",
+    b"remote-email",
+    b"remote-name",
+    b"x-session-id",
+    b"x-session-state",
+)
+_LENGTH: Final = (b"content-length", b"0")
+_NOBODY: Final[RawHeaders] = [*((name, b"") for name in _IDENTITY), _LENGTH]
+"""The identity headers of a request that passes without an identity."""
 
 
 class CachedDecision(msgspec.Struct, frozen=True):
@@ -64,19 +77,38 @@ class ForwardAuth:
 
     def __init__(self, services: Services) -> None:
         self._services = services
+        settings = services.settings
+        self._headers_by_form = headers_by(settings.forward_auth_request)
+        self._preflights = settings.forward_auth_preflights
+        # Envoy sends the method, and the path behind that of the endpoint.
+        self._any_method = settings.forward_auth_request == "envoy"
+        self._path = settings.base_path + FORWARD_AUTH
+        self._below = f"{self._path}/".encode()
         self._by_session: dict[str, CachedDecision] = {}
         self._by_cookie: dict[str, CachedDecision] = {}
+
+    def serves(self, scope: Any) -> bool:
+        """Return whether the request is for this endpoint; the path in ``scope`` has the base path.
+
+        The path of Envoy's request is compared as it was sent: the part behind the endpoint's is the application's.
+        """
+        return scope["path"] == self._path or (self._any_method and scope["raw_path"].startswith(self._below))
 
     async def answer(self, scope: Any, send: Any) -> None:
         """Answer whether, and as which user, the request may pass: 200 with the identity headers, or a problem.
 
-        Only GET is allowed; OPTIONS lists the methods, and any other method gets 405 (ASVS 4.1.4).
+        Only GET is allowed; OPTIONS lists the methods, and any other method gets 405 (ASVS 4.1.4). Envoy asks with the method
+        of the request.
         """
-        if scope["method"] == "OPTIONS":
+        if not self._any_method and scope["method"] == "OPTIONS":
             await _send(send, 204, [ALLOW_GET])
             return
-        if scope["method"] != "GET":
+        if not self._any_method and scope["method"] != "GET":
             await send_problem(scope, send, RequestRefused(405, "ask with GET"), [ALLOW_GET])
+            return
+        if self._preflights and is_preflight(self._headers_by_form(scope)):
+            # Without an identity, which overwrites what the client claims.
+            await _send(send, 200, _NOBODY)
             return
         # Computed once: a forged token costs a signature check.
         known = scope["state"][CACHED_DECISION] if CACHED_DECISION in scope["state"] else self.cached_decision(scope)
@@ -91,7 +123,7 @@ class ForwardAuth:
 
     def cached_decision(self, scope: Any) -> CachedDecision | Exception | None:
         """Return the cached answer or refusal if it can be decided without I/O, else None."""
-        if scope["method"] not in _READS:
+        if not self._any_method and scope["method"] not in _READS:
             return None
         services = self._services
         try:
@@ -152,7 +184,7 @@ class ForwardAuth:
         held = cookie(scope)
         if held is None:
             raise CredentialMissing("send Authorization: Bearer <access token>, or the cookie")
-        refuse_foreign(Use.APPLICATION, scope, self._services.settings.origins)
+        refuse_foreign(Use.APPLICATION, {"headers": self._headers_by_form(scope)}, self._services.settings.origins)
         return held
 
     def _holds(self, known: CachedDecision, session: Session | None) -> bool:
@@ -200,15 +232,8 @@ def _headers(session: Session, account: Account) -> RawHeaders:
     except GroupsRefused as refused:
         # Don't send the other groups alone: an application may deny access by this one.
         raise SurfaceFailed(f"account {account.account_id} can't be read: {refused}") from None
-    return [
-        (b"remote-user", account.account_id.encode()),
-        (b"remote-groups", groups.encode()),
-        (b"remote-email", b""),
-        (b"remote-name", b""),
-        (b"x-session-id", session.session_id.encode()),
-        (b"x-session-state", (session.state or "").encode()),
-        (b"content-length", b"0"),
-    ]
+    values = (account.account_id, groups, "", "", session.session_id, session.state or "")
+    return [*zip(_IDENTITY, map(str.encode, values), strict=True), _LENGTH]
 
 
 async def _send(send: Any, status: int, headers: RawHeaders) -> None:

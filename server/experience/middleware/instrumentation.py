@@ -54,7 +54,7 @@ class InstrumentedApp(Litestar):
 
         Return None if the application must answer.
         """
-        if scope["path"] != self.base_path + FORWARD_AUTH:
+        if not self.forward_auth.serves(scope):
             return None
         services = self.services
         began_ns = time.monotonic_ns()
@@ -69,6 +69,7 @@ class InstrumentedApp(Litestar):
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """The ASGI entry point."""
         services = self.services
+        asks_forward_auth = self.forward_auth.serves(scope)
         scope["path"] = _path_below(self.base_path, scope["path"])
         request_id = _request_id(services, scope)
         method = scope["method"]
@@ -84,7 +85,7 @@ class InstrumentedApp(Litestar):
                 await send(message)
                 return
             status = message.get("status", _SWITCHING_PROTOCOLS)
-            if status in _TOLD_TO_WAIT and scope["path"] != FORWARD_AUTH:
+            if status in _TOLD_TO_WAIT and not asks_forward_auth:
                 # Don't delay a proxy: it keeps its client's request open meanwhile.
                 await slow_refusal(services, message["headers"], (time.monotonic_ns() - began_ns) / 1e9)
             seconds = (time.monotonic_ns() - began_ns) / 1e9
@@ -102,7 +103,7 @@ class InstrumentedApp(Litestar):
                 )
 
         try:
-            if scope["path"] == FORWARD_AUTH:
+            if asks_forward_auth:
                 scope["litestar_app"] = self
                 scope["path_template"] = FORWARD_AUTH
                 await self.forward_auth.answer(scope, send_instrumented)

@@ -277,7 +277,7 @@ WEB: Final[tuple[Mutant, ...]] = (
         "A logout does not have the browser clear what the origin's pages kept.",
         "14.3.1",
         "test_logout_clears_the_origins_cache_and_storage",
-        at("auth:logout", drop("answer.headers['clear-site-data'] = '\"cache\", \"storage\"'")),
+        at("auth:logout", drop("answer.headers['clear-site-data'] = ...")),
     ),
     Mutant(
         "What the gate says of somebody may be kept for a minute.",
@@ -285,7 +285,7 @@ WEB: Final[tuple[Mutant, ...]] = (
         "test_only_the_public_keys_may_be_cached",
         at(
             "forward_auth:_headers",
-            replace("[(b'remote-user', ...), ...]", "[*..., (b'cache-control', b'private, max-age=60')]"),
+            replace("_LENGTH", "(b'cache-control', b'private, max-age=60')"),
         ),
     ),
 )
