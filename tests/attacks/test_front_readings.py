@@ -142,10 +142,11 @@ def test_without_identity_only_clearly_public_paths_pass(front: Front, target: s
 
 
 def test_clearly_public_paths_reach_the_application_unchanged(front: Front) -> None:
-    for target in (*PLAIN, "/public/" + "a" * 7000):
-        assert front.say(target) == 200
-    asked = [target.partition("?")[0] for target in PLAIN]
-    assert [seen["raw_path"] for seen in front.seen()[: len(PLAIN)]] == asked
+    passed = [target for target in PLAIN if front.say(target) == 200]
+    # HAProxy refuses "#", which no client may send (RFC 9112, 3.2).
+    assert [target for target in PLAIN if target not in passed and "#" not in target] == []
+    assert [seen["raw_path"] for seen in front.seen()] == [target.partition("?")[0] for target in passed]
+    assert front.say("/public/" + "a" * 7000) == 200
 
 
 def test_traefiks_rules_exempt_the_same_public_paths() -> None:
@@ -257,8 +258,11 @@ async def test_no_spelling_of_the_cookie_reaches_the_application(front: Front) -
         [f"x{token}"],
     ):
         cookies = [("Cookie", line) for line in written]
-        for credentials, statuses in (([own_page], {200, 400, 401, 500}), ([own_page, bearer], {200, 400, 500})):
+        for credentials, statuses in (
+            ([own_page], {200, 400, 401, 500, 503}),
+            ([own_page, bearer], {200, 400, 500, 503}),
+        ):
             for target in ("/x", "/public/x"):
-                # 500: nginx forwards a control character, which Interlock rejects.
+                # 500, 503: nginx and HAProxy forward a control character, which Interlock rejects.
                 assert front.say(target, *cookies, *credentials) in statuses, written
         assert user.refresh_token not in json.dumps(front.seen()), written

@@ -174,7 +174,36 @@ def caddy(folder: Path, interlock: str) -> Iterator[Front]:
             yield Front(port, application, certificate)
 
 
-FRONTS: Final[dict[str, Callable[[Path, str], AbstractContextManager[Front]]]] = {"nginx": nginx, "caddy": caddy}
+@contextmanager
+def haproxy(folder: Path, interlock: str) -> Iterator[Front]:
+    """Run HAProxy over the server at ``interlock``."""
+    with _echo() as application:
+        kept, certificate = KeptPort(), certify(folder, HOST)
+        port = kept.number
+        both = folder / "both.pem"
+        both.write_text(certificate.read_text() + certificate.with_suffix(".key").read_text())
+        configuration = folder / "haproxy.cfg"
+        configuration.write_text(
+            _replace(
+                block_of("behind-haproxy.md"),
+                # By default it takes 101 headers. A test claims to be someone in more of them.
+                ("global\n", "global\n    tune.http.maxhdr 256\n"),
+                ("bind :443", f"bind 127.0.0.1:{port}"),
+                ("/etc/ssl/app.example.org.pem", str(both)),
+                ("/etc/haproxy/interlock.lua", str(_HOW_TO.with_name("deploy") / "interlock.lua")),
+                ("127.0.0.1:8700", urlsplit(interlock).netloc),
+                ("127.0.0.1:3000", application.removeprefix("http://")),
+            )
+        )
+        with _process([_program("haproxy"), "-db", "-f", str(configuration)], folder / "haproxy.out", port):
+            yield Front(port, application, certificate)
+
+
+FRONTS: Final[dict[str, Callable[[Path, str], AbstractContextManager[Front]]]] = {
+    "nginx": nginx,
+    "caddy": caddy,
+    "haproxy": haproxy,
+}
 
 
 def identity(reached: dict[str, Any]) -> dict[str, list[str]]:
