@@ -296,7 +296,10 @@ def migrate(database: sqlite_utils.Database, machines: Machines) -> None:
         refuse_foreign(database)
         newer = {m.name for m in _migrations.applied(database)} - {m.name for m in _migrations._migrations}  # noqa: SLF001  # the library offers no public list of its own names
         if newer:
-            raise SurfaceFailed(f"this log was written by a newer Interlock (it has {', '.join(sorted(newer))})")
+            raise SurfaceFailed(
+                f"this log was written by a newer Interlock (it has {', '.join(sorted(newer))}): start that version again, or"
+                " restore a backup made before the upgrade"
+            )
         # One transaction: if the first start is killed with only the library's own table written, the next start would refuse
         # the file as another program's.
         with database.atomic():
