@@ -28,7 +28,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # Whoever starts another process names one of these.
 PROCESSES := ServerProcess|RealmServer|IntentContract|running_server|running_provider|subprocess|interlock\(|_all\(
 
-.PHONY: run test check quick packages client drift lint types unit coverage scenarios traces spec spec-deep walk model mutants long measures fuzz docs generate bench lock clean help
+.PHONY: run test check quick packages client drift lint types unit coverage scenarios traces spec spec-deep walk model mutants long measures fuzz docs generate npm bench lock clean help
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -152,6 +152,11 @@ fuzz: $(STAMP)
 # make docs      build the documentation into docs/_build/html
 docs: $(STAMP)
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -b html docs docs/_build/html
+
+# make npm       pack what is for npm into dist/
+npm:
+	@mkdir -p dist
+	@npm pack --silent --pack-destination dist $(dir $(wildcard kits/*/package.json server/experience/client/package.json))
 
 # make bench     measure the figures of the performance page, in about twenty minutes
 bench: $(STAMP)

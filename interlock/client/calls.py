@@ -47,7 +47,8 @@ class Calls:
             found += _decoded(response, list[item])  # type: ignore[valid-type]  # a type at run time
             if "next" not in response.links:
                 return found
-            path = response.links["next"]["url"]
+            # A path of the server, below whatever path that answers at.
+            path = str(response.url.join(response.links["next"]["url"]))
 
     async def _send(self, method: str, path: str, token: str | None, body: Mapping[str, Any] | None) -> httpx.Response:
         headers = {} if token is None else {"authorization": f"Bearer {token}"}

@@ -6,9 +6,10 @@ import asyncio
 import itertools
 import os
 import re
+import socket
 import subprocess
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
 
 from websockets import ConnectionClosed
 from websockets.asyncio.client import ClientConnection, connect
@@ -17,6 +18,7 @@ from websockets.typing import Subprotocol
 from interlock.server.guard.secrets import Secrets
 from tests.support.admin import Admin, admin_token
 from tests.support.client import Client, logged_in
+from tests.support.running import eventually
 from tests.support.server import ServerProcess
 
 _numbers = itertools.count(1)
@@ -32,8 +34,13 @@ def secrets(server: ServerProcess) -> dict[str, str]:
 
 
 @asynccontextmanager
-async def back_end(command: list[str], url: str, server: ServerProcess) -> AsyncIterator[int]:
-    """Run a program over the Interlock server that it finds at ``url``, and yield its port once it listens."""
+async def back_end(
+    command: Sequence[str], url: str, server: ServerProcess, port: int | None = None
+) -> AsyncIterator[int]:
+    """Run a program over the Interlock server that it finds at ``url``, and yield its port once it listens.
+
+    If it does not print its ``port``, name it.
+    """
     process = await asyncio.create_subprocess_exec(
         *command,
         env={**os.environ, "INTERLOCK": url, **secrets(server)},
@@ -43,22 +50,33 @@ async def back_end(command: list[str], url: str, server: ServerProcess) -> Async
     assert process.stdout is not None
     seen = ""
     try:
-        while not (found := re.search(r"(?:listening|running) on (?:\S*:)?(\d+)", seen)):
+        if port is not None:
+            await eventually(lambda: _listens(port))
+        while port is None:
             line = (await process.stdout.readline()).decode()
             assert line, seen
             seen += line
-        yield int(found[1])
+            if found := re.search(r"(?:listening|running) on (?:\S*:)?(\d+)", line):
+                port = int(found[1])
+        yield port
     finally:
         process.kill()
         await process.communicate()
 
 
+def _listens(port: int) -> bool:
+    with suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+        return True
+    return False
+
+
 async def opened(port: int, token: str) -> ClientConnection:
     """Open a socket of the back end as a page does, with the token among the subprotocols."""
     protocols = [Subprotocol("chat"), Subprotocol(f"bearer.{token}")]
-    socket = await connect(f"ws://127.0.0.1:{port}/chat", subprotocols=protocols, open_timeout=60, proxy=None)
-    assert socket.subprotocol == "chat"
-    return socket
+    opening = connect(f"ws://127.0.0.1:{port}/chat", subprotocols=protocols, open_timeout=60, proxy=None)
+    found = await opening
+    assert found.subprotocol == "chat"
+    return found
 
 
 async def ended(socket: ClientConnection) -> tuple[int | None, str | None]:
@@ -90,6 +108,6 @@ async def works(server: ServerProcess, port: int) -> None:
         assert await ended(anonymous) == (4401, "not authenticated: the session is anonymous")
         await other.send("still here")
         assert await other.recv() == "still here"
-        async with Admin(server.url, admin_token(server.data, "chief")) as admin:
+        async with Admin(server.url, admin_token(server.data, f"chief-{next(_numbers)}")) as admin:
             (await admin.http.delete(f"/sessions/{bob.session_id}")).raise_for_status()
         assert await ended(other) == (4403, "session ended: revoked"), "whoever ends it"

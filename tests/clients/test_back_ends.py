@@ -1,9 +1,9 @@
-"""The ASGI middleware before a real application in a real server: live sessions only, and their end closes what is open."""
+"""The kits for back ends, in real servers: they serve live sessions only, and the end of one closes what it has open."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import httpx
 import pytest
@@ -18,8 +18,18 @@ from tests.support.client import Client, logged_in
 from tests.support.relay import relay_to
 from tests.support.running import eventually, scenario
 from tests.support.server import ServerProcess, running_server
+from tests.support.source import ROOT
 
-ECHO = [sys.executable, "-m", "tests.clients.echo"]
+PROGRAMS = {
+    "python": (sys.executable, "-m", "tests.clients.echo"),
+    "node": ("node", str(ROOT / "tests" / "javascript" / "echo.mjs")),
+}
+
+
+@pytest.fixture(params=PROGRAMS)
+def program(request: pytest.FixtureRequest) -> Sequence[str]:
+    """Return the command of a back end that echoes, streams, and says who is there."""
+    return PROGRAMS[request.param]
 
 
 @pytest.fixture(scope="module")
@@ -33,14 +43,16 @@ def bearer(token: str) -> dict[str, str]:
 
 
 @scenario()
-async def test_sockets_of_an_application_close_when_their_session_ends(server: ServerProcess) -> None:
-    async with back_end(ECHO, server.url, server) as port:
+async def test_sockets_of_an_application_close_when_their_session_ends(
+    server: ServerProcess, program: Sequence[str]
+) -> None:
+    async with back_end(program, server.url, server) as port:
         await works(server, port)
 
 
 @scenario()
-async def test_a_socket_that_only_pushes_is_closed_too(server: ServerProcess) -> None:
-    async with back_end(ECHO, server.url, server) as port, await logged_in(server.url) as ada:
+async def test_a_socket_that_only_pushes_is_closed_too(server: ServerProcess, program: Sequence[str]) -> None:
+    async with back_end(program, server.url, server) as port, await logged_in(server.url) as ada:
         headers = bearer(ada.access_token)
         async with connect(f"ws://127.0.0.1:{port}/deaf", additional_headers=headers, proxy=None) as socket:
             assert await socket.recv() == "tick"
@@ -49,9 +61,11 @@ async def test_a_socket_that_only_pushes_is_closed_too(server: ServerProcess) ->
 
 
 @scenario()
-async def test_a_request_is_served_to_the_holder_of_a_live_session(server: ServerProcess) -> None:
+async def test_a_request_is_served_to_the_holder_of_a_live_session(
+    server: ServerProcess, program: Sequence[str]
+) -> None:
     async with (
-        back_end(ECHO, server.url, server) as port,
+        back_end(program, server.url, server) as port,
         await logged_in(server.url) as ada,
         Client(server.url) as visitor,
         httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http,
@@ -74,9 +88,9 @@ async def test_a_request_is_served_to_the_holder_of_a_live_session(server: Serve
 
 
 @scenario()
-async def test_a_response_that_streams_ends_with_the_session(server: ServerProcess) -> None:
+async def test_a_response_that_streams_ends_with_the_session(server: ServerProcess, program: Sequence[str]) -> None:
     async with (
-        back_end(ECHO, server.url, server) as port,
+        back_end(program, server.url, server) as port,
         await logged_in(server.url) as ada,
         httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http,
         http.stream("GET", "/stream", headers=bearer(ada.access_token)) as stream,
@@ -90,10 +104,10 @@ async def test_a_response_that_streams_ends_with_the_session(server: ServerProce
 
 
 @scenario()
-async def test_an_end_that_the_stream_missed_is_heard_of_later(server: ServerProcess) -> None:
+async def test_an_end_that_the_stream_missed_is_heard_of_later(server: ServerProcess, program: Sequence[str]) -> None:
     async with (
         relay_to(server.url) as relay,
-        back_end(ECHO, relay.url, server) as port,
+        back_end(program, relay.url, server) as port,
         await logged_in(server.url) as ada,
     ):
         socket = await opened(port, ada.access_token)
@@ -107,12 +121,12 @@ async def test_an_end_that_the_stream_missed_is_heard_of_later(server: ServerPro
 
 @scenario()
 async def test_while_interlock_is_silent_nothing_is_served(
-    server: ServerProcess, monkeypatch: pytest.MonkeyPatch
+    server: ServerProcess, program: Sequence[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("STALE_AFTER_S", "3")
     async with (
         relay_to(server.url) as relay,
-        back_end(ECHO, relay.url, server) as port,
+        back_end(program, relay.url, server) as port,
         await logged_in(server.url) as ada,
         httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as http,
     ):
