@@ -194,7 +194,7 @@ class Tab {
     },
     send: (n, message) => this.world.server.hear(this.socket, message),
     close: () => this.world.server.sockets.delete(this.socket),
-    ended: (reason) => this.ended.push({ id: this.last, reason, refused: this.refusals > 0 }),
+    ended: (reason) => this.ended.push({ id: this.last, reason, refused: this.refusals > 0, entering: this.entering }),
     outcome: (id) => this.settle(id, "outcome"),
     refused: (id) => this.settle(id, "refused"),
   };
@@ -230,10 +230,9 @@ export class World {
     this.air.push({ tab, what, n, token, answer, at: this.time });
   }
 
-  /** Let an answer arrive. A doubled one arrives again, later. */
+  /** Let an answer arrive. A doubled one arrives again, later; but the page itself waits for that of a login, once. */
   deliver(call, doubled) {
-    if (!doubled) this.air.splice(this.air.indexOf(call), 1);
-    if (call.what === "login") call.tab.entering = false;
+    if (!doubled || call.what === "login") this.air.splice(this.air.indexOf(call), 1);
     const { tab, what, n, token, answer } = call, { tokens, cookie, problem, ticket, execution } = answer;
     if (cookie) {
       this.jar.cookie = cookie;
@@ -250,6 +249,7 @@ export class World {
     } else if (ticket) tab.put("ticket", { n, ticket });
     else if (execution) tab.put("execution", { id: n, execution });
     else tab.put("tokens", { ...(what !== "login" && { what, n }), tokens });
+    if (what === "login") tab.entering = false;
   }
 
   lose(call) {

@@ -60,7 +60,7 @@ export function step(s, input, now) {
   const adopt = (tokens, heard) => {
     const { session_id: id, state, version, access_token: token, expires_in } = tokens;
     if (s.dead.has(id) || (s.id === id && version <= s.version)) return;
-    if (serving(s) && s.id !== id) end("replaced");
+    if (serving(s) && s.id !== id) end("replaced", true);
     const entered = !serving(s), life = expires_in * 1000, until = tokens.until ?? now + life;
     Object.assign(s, { id, state, token, version, life, until, ask: null, askBound: FIRST, doubt: false });
     s.refresh = after(until - now - life * (0.2 + 0.2 * s.random()));
