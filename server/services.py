@@ -14,7 +14,7 @@ from interlock.server.guard.admins import Admins
 from interlock.server.guard.keys.keyset import Keys
 from interlock.server.guard.oidc.id_tokens import IdTokens
 from interlock.server.guard.secrets import Secrets
-from interlock.server.guard.session_devices import SessionDevices
+from interlock.server.guard.session_devices.kept import SessionDevices
 from interlock.server.guard.subscribers import Subscribers
 from interlock.server.guard.throttling.addresses import Addresses
 from interlock.server.guard.throttling.devices import Devices

@@ -29,7 +29,7 @@ from interlock.server.guard.keys.keyset import Keys
 from interlock.server.guard.oidc.id_tokens import IdTokens
 from interlock.server.guard.passwords.blocklist import Blocklist
 from interlock.server.guard.passwords.hashing import Passwords
-from interlock.server.guard.session_devices import SessionDevices
+from interlock.server.guard.session_devices.kept import SessionDevices
 from interlock.server.guard.subscribers import Subscribers
 from interlock.server.guard.throttling.addresses import Addresses
 from interlock.server.guard.throttling.devices import Devices

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from typing import Any, Final
 
 from interlock.server.experience.credentials import DEVICE_COOKIE, cookie_named
-from interlock.server.guard.passwords.hash_queue import Count, Ended
+from interlock.server.guard.passwords.hash_queue import Count, Ended, Requester
 from interlock.server.guard.throttling.limits import Kind
 from interlock.server.guard.throttling.logins import Client, LoginAttempt
 from interlock.server.services import Services
@@ -121,20 +121,35 @@ async def client_of(services: Services, scope: Any, email: str) -> Client:
     return Client(address_of(scope), device)
 
 
+@asynccontextmanager
+async def counted_attempt(
+    services: Services, scope: Any, email: str, method: str = "password"
+) -> AsyncIterator[tuple[Requester, Count]]:
+    """Yield who tries to show a secret of the account of ``email``, and the counter of failures.
+
+    The attempt counts, and takes as long whatever is wrong.
+
+    Raises:
+        RateLimited: too many attempts.
+    """
+    client = await client_of(services, scope, email)
+    with services.login_limits.attempt(email, client, method) as attempt:
+        # Before the hash, which costs as much whether the request is refused or not.
+        admit(services, scope, "login")
+        with login_of_account(services, scope, f"{attempt.requester.known}\n{attempt.requester.account}"):
+            async with hidden(services, scope, attempt) as count:
+                yield attempt.requester, count
+
+
 async def verify_login(services: Services, scope: Any, email: str, password: str) -> Owner:
-    """Return the owner that ``email`` and ``password`` authenticate. The attempt counts, and takes as long whatever is wrong.
+    """Return the owner that ``email`` and ``password`` authenticate.
 
     Raises:
         CredentialInvalid: one of them is wrong; the message does not say which.
         AccountDisabled: both are right and the account is disabled.
         RateLimited, Overloaded: too many attempts, or too many hashes wait.
     """
-    client = await client_of(services, scope, email)
-    with services.login_limits.attempt(email, client) as attempt:
-        # Before the hash, which costs as much whether the request is refused or not.
-        admit(services, scope, "login")
-        with login_of_account(services, scope, f"{attempt.requester.known}\n{attempt.requester.account}"):
-            async with hidden(services, scope, attempt) as count:
-                owner = await services.logins.verify_password(attempt.requester, password, count)
-    services.login_limits.remember(owner, client.address)
+    async with counted_attempt(services, scope, email) as (requester, count):
+        owner = await services.logins.verify_password(requester, password, count)
+    services.login_limits.remember(owner, address_of(scope))
     return owner

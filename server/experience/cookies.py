@@ -26,8 +26,8 @@ from interlock.server.experience.credentials import (
 )
 from interlock.server.experience.headers import receipt_header
 from interlock.server.experience.responses import TokenResponse
-from interlock.server.experience.user_agents import device_name
-from interlock.server.guard.session_devices import Device
+from interlock.server.guard.session_devices.kept import Device
+from interlock.server.guard.session_devices.names import device_name
 from interlock.server.guard.throttling.devices import LIFE_S
 from interlock.server.runtime.browser_sessions import Continuation, Presented
 from interlock.server.services import Services

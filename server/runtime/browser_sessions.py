@@ -30,7 +30,7 @@ from interlock.machine.ledger import Receipt
 from interlock.machine.session.machine import authority_of, ensure_usable
 from interlock.machine.session.session import Session, ensure_alive
 from interlock.server.clock import Clock
-from interlock.server.guard.session_devices import Device
+from interlock.server.guard.session_devices.kept import Device
 from interlock.server.guard.throttling.limits import Kind, RateLimits
 from interlock.server.guard.tokens import Tokens
 from interlock.server.runtime.accounts.logins import Login

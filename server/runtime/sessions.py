@@ -22,7 +22,7 @@ from interlock.machine.session.commands import (
 from interlock.machine.session.machine import SESSION_MACHINE, authority_of
 from interlock.machine.session.session import Session, ensure_alive, touch_due
 from interlock.server.clock import Clock
-from interlock.server.guard.session_devices import Device, SessionDevices
+from interlock.server.guard.session_devices.kept import Device, SessionDevices
 from interlock.server.ids import new_session_id
 from interlock.server.runtime.door import Change, Door, Outcome, commands
 from interlock.server.runtime.feed import Feed

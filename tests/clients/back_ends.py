@@ -10,6 +10,7 @@ import socket
 import subprocess
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 
 from websockets import ConnectionClosed
 from websockets.asyncio.client import ClientConnection, connect
@@ -51,7 +52,7 @@ async def back_end(
     seen = ""
     try:
         if port is not None:
-            await eventually(lambda: _listens(port))
+            await eventually(partial(_listens, port))
         while port is None:
             line = (await process.stdout.readline()).decode()
             assert line, seen

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from interlock.server.experience.user_agents import device_name
+from interlock.server.guard.session_devices.names import device_name
 from interlock.server.surface.devices import DeviceStore
 from interlock.server.surface.log import TransitionLog
 from interlock.server.surface.memory import MemoryDevices, MemoryLog

@@ -33,6 +33,7 @@ from interlock.server.experience.admission import (
     address_of,
     admit,
     admit_account,
+    counted_attempt,
     limit_key_of,
     verify_login,
 )
@@ -253,13 +254,9 @@ async def reset_password(request: Request[Any, Any, Any], data: JSONBody[Passwor
     response.
     """
     services = services_of(request)
-    client = await client_of(services, request.scope, data.email)
-    with services.login_limits.attempt(data.email, client, "reset_code") as attempt:
-        admit(services, request.scope, "login")
-        with login_of_account(services, request.scope, f"{attempt.requester.known}\n{attempt.requester.account}"):
-            async with hidden(services, request.scope, attempt) as count:
-                reset = await services.logins.reset_password(attempt.requester, data.code, data.new_password, count)
-    services.login_limits.remember(reset.owner, client.address)
+    async with counted_attempt(services, request.scope, data.email, "reset_code") as (requester, count):
+        reset = await services.logins.reset_password(requester, data.code, data.new_password, count)
+    services.login_limits.remember(reset.owner, address_of(request.scope))
     return Response(None, status_code=204, headers=receipt_header(reset.receipt))
 
 

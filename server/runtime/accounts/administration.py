@@ -69,7 +69,7 @@ class Administration:
     CredentialRefused if the removal of the caller's secret, or the end of the operator's session, was recorded first.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # the stores by name
         self,
         sessions: Sessions,
         account_sessions: AccountSessions,

@@ -31,7 +31,7 @@ from interlock.server.guard.oidc.id_tokens import VerifiedIdentity
 from interlock.server.guard.passwords.hash_queue import Count, Requester
 from interlock.server.guard.passwords.hashing import Passwords, uncounted
 from interlock.server.guard.passwords.reset_codes import normalise_code
-from interlock.server.guard.session_devices import Device
+from interlock.server.guard.session_devices.kept import Device
 from interlock.server.runtime.accounts.account_sessions import AccountSessions
 from interlock.server.runtime.accounts.accounts import Accounts
 from interlock.server.runtime.door import Change, Outcome

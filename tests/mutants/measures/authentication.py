@@ -172,9 +172,9 @@ AUTHENTICATION: Final[tuple[Mutant, ...]] = (
         at(
             "admission:verify_login",
             replace(
-                "services.logins.verify_password(attempt.requester, password, count)",
-                "services.logins.verify_password(attempt.requester, password,"
-                " *[count][:services.addresses.counts(client.address)])",
+                "services.logins.verify_password(requester, password, count)",
+                "services.logins.verify_password(requester, password,"
+                " *[count][:services.addresses.counts(address_of(scope))])",
             ),
         ),
     ),

@@ -262,8 +262,8 @@ WEB: Final[tuple[Mutant, ...]] = (
         at(
             "queries:_check_query",
             replace(
-                "not query or scope['method'] == 'OPTIONS'",
-                "not query or scope['method'] == 'OPTIONS' or scope['path_template'] == '/api/connect'",
+                "scope['method'] == 'OPTIONS'",
+                "(scope['method'] == 'OPTIONS' or scope['path_template'] == '/api/connect')",
             ),
         ),
     ),

@@ -30,7 +30,7 @@ from interlock.server.experience.vocabulary import (
     Time,
     Version,
 )
-from interlock.server.guard.session_devices import SessionDevice
+from interlock.server.guard.session_devices.kept import SessionDevice
 
 
 class AdminSessionView(msgspec.Struct, frozen=True):
