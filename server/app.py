@@ -86,5 +86,5 @@ def build_app(settings: Settings, realms: Realms | None = None) -> InstrumentedA
     complete(app.openapi_schema, structs, realms or Realms())
     app.queries = queries_of(app.openapi_schema) | QUERIES
     app.base_path = settings.base_path
-    app.completion = Completion(settings.origins, settings.base_path)
+    app.completion = Completion(settings.origins, settings.web_view_origins, settings.base_path)
     return app

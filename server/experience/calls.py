@@ -85,7 +85,7 @@ def services_for_page(connection: ASGIConnection[Any, Any, Any, Any]) -> Service
         KeysUnavailable: see :func:`services_of`.
     """
     services = services_of(connection)
-    refuse_foreign(Use.CALL, connection.scope, services.settings.origins)
+    refuse_foreign(Use.CALL, connection.scope, services.settings.page_origins)
     return services
 
 

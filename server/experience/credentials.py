@@ -21,6 +21,9 @@ DEVICE_COOKIE: Final = "__Host-interlock-device"
 CONSOLE_COOKIE: Final = "__Host-interlock-console"
 """Opens the console for an operator (ADR 74). It is not the cookie of the application's sessions, and opens nothing else."""
 
+_IN_WEB_VIEW: Final = "in_web_view"
+"""Key in the ``state`` of a scope: an app's web view sent the request."""
+
 _BEARER: Final = b"bearer "
 _COOKIE: Final = COOKIE_NAME.encode() + b"="
 
@@ -80,9 +83,21 @@ def cookie_named(scope: Any, wanted: bytes) -> str | None:
     return None if found is None else found.decode("latin-1")
 
 
+def note_web_view(scope: Any, origins: tuple[str, ...]) -> None:
+    """Note that an app's web view, with a page of ``origins``, sent this, and drop its cookies. Call it once, first.
+
+    So a token of its comes in a body or a header, and never also in a cookie.
+    """
+    if header(scope, b"origin") in origins:
+        scope["state"][_IN_WEB_VIEW] = True
+        scope["headers"] = [(name, value) for name, value in scope["headers"] if name != b"cookie"]
+
+
 def from_browser(scope: Any) -> bool:
-    """Return whether a browser's page sent this: browsers add these headers, and scripts can't remove them."""
-    return any(key in {b"origin", b"sec-fetch-site"} for key, _ in scope["headers"])
+    """Return whether a page that has cookies sent this: browsers add these headers, and scripts can't remove them."""
+    return _IN_WEB_VIEW not in scope["state"] and any(
+        key in {b"origin", b"sec-fetch-site"} for key, _ in scope["headers"]
+    )
 
 
 def refuse_foreign(use: Use, scope: Any, allowed: tuple[str, ...]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from litestar.enums import HttpMethod
@@ -36,6 +36,8 @@ _EXPOSED: Final = b"Interlock-Receipt, Link, Retry-After, WWW-Authenticate, X-Re
 _ACCEPTED: Final = b"Authorization, Content-Type, traceparent, tracestate, X-Request-Id"
 """Trace headers (W3C Trace Context) are accepted because libraries for tracing add them to each call of a page."""
 _PREFLIGHT_S: Final = b"600"
+_WITH_COOKIES: Final[RawHeaders] = [(b"access-control-allow-credentials", b"true")]
+_WITHOUT_COOKIES: Final[RawHeaders] = []
 
 
 class Completion:
@@ -44,11 +46,14 @@ class Completion:
     ``origins``: pages of these may read responses (Fetch standard, 3.3). Origins are compared whole; without any, CORS
     headers are never sent. Litestar's CORS sends methods, headers and credentials even to other origins.
 
+    Those of ``web_view_origins``, too, but without cookies.
+
     ``base_path``: links to the next page of a list are below it.
     """
 
-    def __init__(self, origins: Sequence[str], base_path: str) -> None:
-        self._origins = frozenset(origin.encode() for origin in origins)
+    def __init__(self, origins: Sequence[str], web_view_origins: Sequence[str], base_path: str) -> None:
+        self._origins = dict.fromkeys((origin.encode() for origin in web_view_origins), _WITHOUT_COOKIES)
+        self._origins |= dict.fromkeys((origin.encode() for origin in origins), _WITH_COOKIES)
         self._base_path = base_path.encode()
 
     def complete(self, scope: Any, status: int, headers: RawHeaders) -> RawHeaders:
@@ -89,15 +94,18 @@ def _methods(scope: Any) -> bytes:
     return allowed(route.methods) if isinstance(route, HTTPRoute) else b""
 
 
-def _cross_origin(scope: Any, allowed: frozenset[bytes], methods: bytes) -> RawHeaders:
-    """Return the CORS headers for a page of an allowed origin. ``methods``: those of the path, for a preflight."""
+def _cross_origin(scope: Any, allowed: Mapping[bytes, RawHeaders], methods: bytes) -> RawHeaders:
+    """Return the CORS headers for a page of an allowed origin, with those that ``allowed`` has for it.
+
+    ``methods``: those of the path, for a preflight.
+    """
     asked = dict(scope["headers"])
     origin = asked.get(b"origin")
     if origin is None or origin not in allowed:
         return []
     headers = [
         (b"access-control-allow-origin", origin),
-        (b"access-control-allow-credentials", b"true"),
+        *allowed[origin],
         (b"access-control-expose-headers", _EXPOSED),
     ]
     if methods and b"access-control-request-method" in asked:

@@ -46,6 +46,13 @@ class DeploymentSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True
             " comma-separated."
         ),
     ] = ()
+    web_view_origins: Annotated[
+        tuple[Origin, ...],
+        doc(
+            "Origins of apps' web views, such as capacitor://localhost, whose pages may do the same, but get the refresh token"
+            " in the body and no cookie; comma-separated."
+        ),
+    ] = ()
     clear_site_data: Annotated[
         tuple[SiteData, ...],
         doc(
@@ -78,3 +85,8 @@ class DeploymentSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True
             " if the proxy sets the method of `forward_auth_request` itself."
         ),
     ] = False
+
+    @property
+    def page_origins(self) -> tuple[str, ...]:
+        """The origins, besides the server's own, of all pages that may call the API and open WebSockets."""
+        return self.origins + self.web_view_origins

@@ -76,6 +76,7 @@ def test_an_invalid_settings_error_names_it(environment: dict[str, str], message
 WORDS = {
     "realm": "a realm as package.module:name",
     "origins": "an origin as browsers write it, such as https://app.example.org",
+    "web_view_origins": "an origin as browsers write it, such as https://app.example.org",
     "oidc_algorithms": "RS256, PS256, ES256 or EdDSA",
     "oidc_accounts": "any or known",
     "connections_policy": "refuse or displace",
@@ -196,6 +197,7 @@ def texts(row: SettingRow) -> list[Any]:
     """Return a valid value of ``row``, as text."""
     good = {
         "origins": "https://a.example",
+        "web_view_origins": "capacitor://localhost",
         "oidc_algorithms": "ES256",
         "clear_site_data": "cache",
         "metrics_port": "0",

@@ -142,7 +142,7 @@ def _subprotocols(scope: Any) -> list[str]:
 
 def _admit(services: Services, scope: Any, offered: list[str]) -> str | None:
     """Check origin, rate limit, capacity and subprotocol before the upgrade. Return the subprotocol to speak."""
-    refuse_foreign(Use.HANDSHAKE, scope, services.settings.origins)
+    refuse_foreign(Use.HANDSHAKE, scope, services.settings.page_origins)
     admit(services, scope, "handshake")
     if services.draining:
         raise Overloaded

@@ -10,7 +10,7 @@ import structlog
 from litestar import Litestar
 
 from interlock.server.experience.admission import ARRIVED, note_address, slow_refusal
-from interlock.server.experience.credentials import header
+from interlock.server.experience.credentials import header, note_web_view
 from interlock.server.experience.endpoints.forward_auth import CACHED_DECISION, CachedDecision, ForwardAuth
 from interlock.server.experience.headers import Completion
 from interlock.server.experience.middleware.queries import Queries
@@ -71,6 +71,7 @@ class InstrumentedApp(Litestar):
         services = self.services
         asks_forward_auth = self.forward_auth.serves(scope)
         scope["path"] = _path_below(self.base_path, scope["path"])
+        note_web_view(scope, services.settings.web_view_origins)
         request_id = _request_id(services, scope)
         method = scope["method"]
         if method == "HEAD":
