@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, NoReturn
 
+import msgspec
 import rich_click as click
 from rich.console import Console
 from rich.markup import escape
@@ -30,6 +31,8 @@ data_option = click.option(
     help="Folder of the log (interlock.db), or the database file itself.",
 )
 
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
+
 
 def keys_folder(data: Path) -> Path:
     """Return the key folder of a server on ``data``.
@@ -45,8 +48,15 @@ def keys_folder(data: Path) -> Path:
     return folder
 
 
-def print_table(table: Table) -> None:
-    """Print ``table``, as wide as it is if another program reads it."""
+def print_listed(columns: Sequence[str], rows: Iterable[Sequence[str | int | None]], *, as_json: bool) -> None:
+    """Print ``rows`` as a table, as wide as it is if another program reads it; or each as one line of JSON."""
+    if as_json:
+        for row in rows:
+            click.echo(msgspec.json.encode(dict(zip((name.replace(" ", "_") for name in columns), row, strict=True))))
+        return
+    table = Table(*columns)
+    for row in rows:
+        table.add_row(*(escape(printable("" if cell is None else str(cell))) for cell in row))
     console = Console()
     if not console.is_terminal:
         console.width = UNLIMITED

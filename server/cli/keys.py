@@ -13,7 +13,7 @@ from rich.table import Column, Table
 
 from interlock.machine.errors import HeadRefused, KeyInUse, SurfaceLocked
 from interlock.machine.times import rfc3339
-from interlock.server.cli.errors import data_option, errors_as_messages, keys_folder
+from interlock.server.cli.errors import data_option, errors_as_messages, json_option, keys_folder, print_listed
 
 if TYPE_CHECKING:
     from interlock.server.clock import Clock
@@ -40,13 +40,21 @@ def keys() -> None:
 
 @keys.command("list")
 @data_option
-def list_keys(data: Path) -> None:
+@json_option
+def list_keys(data: Path, *, as_json: bool) -> None:
     """List every key: its purpose, its status, and when it may be retired."""
     from interlock.server.guard.keys.rotation import rows
 
     with errors_as_messages():
+        found = rows(keys_folder(data), _clock(data).now_ms())
+        if as_json:
+            columns = ("key", "purpose", "status", "signs from", "may be retired from")
+            times = [[at and rfc3339(at) for at in (row.signs_from_ms or None, row.retire_from_ms)] for row in found]
+            cells = [(row.name, row.kind, row.status, *at) for row, at in zip(found, times, strict=True)]
+            print_listed(columns, cells, as_json=True)
+            return
         table = Table(Column("key", no_wrap=True), "purpose", "status", "signs from", "may be retired from")
-        for row in rows(keys_folder(data), _clock(data).now_ms()):
+        for row in found:
             until = "" if row.retire_from_ms is None else rfc3339(row.retire_from_ms)
             begin = rfc3339(row.signs_from_ms) if row.signs_from_ms else ""
             table.add_row(row.name, row.kind, _STATUS[row.status], begin, until)

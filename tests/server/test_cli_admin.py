@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from interlock.server.cli.main import main
 from interlock.server.guard.keys.keyset import load_keys
 from tests.support.log import interlock
 
@@ -82,3 +85,20 @@ def test_a_name_of_control_characters_does_not_control_the_terminal(data: Path) 
     refused = interlock("admin-token", "remove", "\x1b[32m", "--data", data)
     for told, said in ((listed, listed.stdout), (refused, refused.stderr)):
         assert ("\\x1b[3" in said, "\x1b" in told.stdout + told.stderr) == (True, False)
+
+
+def test_every_list_of_keys_and_secrets_is_also_json(data: Path) -> None:
+    def run(*words: str) -> list[dict[str, object]]:
+        outcome = CliRunner().invoke(main, [*words, "--data", str(data)])
+        assert outcome.exit_code == 0, outcome.output
+        return [json.loads(line) for line in outcome.stdout.splitlines() if line.startswith("{")]
+
+    for group, options in (("admin-token", ()), ("clients", ()), ("subscribers", ("--scope", "all"))):
+        run(group, "create", "ada", *options)
+        (row,) = run(group, "list", "--json")
+        assert row == {"name": "ada", "created": row["created"], **({"scopes": "all"} if options else {})}
+    run("realm-secrets", "add", "notes")
+    (row,) = run("realm-secrets", "list", "--json")
+    assert row.keys() == {"realm", "created"}
+    keys = run("keys", "list", "--json")
+    assert [(key["purpose"], key["status"]) for key in keys] == [("signing", "signs"), ("refresh", "signs")]

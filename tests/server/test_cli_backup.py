@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import shutil
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from interlock.server.cli.main import main
 from interlock.server.guard.keys.keyset import load_public_keys
 from interlock.server.guard.secrets import Secrets
 from interlock.server.surface.sqlite.archive import open_archive
-from tests.support.client import Client, logged_in
+from tests.support.client import Client, hello, logged_in
 from tests.support.log import record_count
 from tests.support.running import scenario, until
 from tests.support.server import running_server
@@ -206,7 +207,10 @@ def test_a_head_elsewhere_says_what_is_lost_and_is_kept(data: Path, tmp_path: Pa
 async def test_after_a_restore_no_older_token_opens_anything(tmp_path: Path) -> None:
     with running_server(tmp_path / "data", model_trace="") as server:
         async with await logged_in(server.url) as before:
-            assert (await asyncio.to_thread(run, "backup", tmp_path / "backup", "--data", server.data)).exit_code == 0
+            async with before.connect() as socket:
+                await hello(socket)
+                made = await asyncio.to_thread(run, "backup", tmp_path / "backup", "--data", server.data)
+                assert made.exit_code == 0, made.output
             async with await logged_in(server.url) as since:
                 tokens = [(each.bearer, each.refresh_token) for each in (before, since)]
         server.stop()
@@ -215,6 +219,10 @@ async def test_after_a_restore_no_older_token_opens_anything(tmp_path: Path) -> 
         assert restored.exit_code == 0, restored.output
         assert load_public_keys(server.data / "keys").keys().isdisjoint(load_public_keys(tmp_path / "away" / "keys"))
         server.start()
+        listed = run("sessions", "--account", before.email, "--json", "--data", server.data).stdout
+        assert (json.loads(listed)["state"], json.loads(listed)["connections"]) == ("authenticated", 0), (
+            "of the same node"
+        )
         async with Client(server.url) as anybody:
             for bearer, refresh_token in tokens:
                 assert (await anybody.http.get("/api/session", headers=bearer)).status_code == 401

@@ -120,6 +120,19 @@ def test_what_is_off_in_settings_is_said(
     assert any(said in finding["what"] for finding in found), found
 
 
+def test_webhooks_and_their_dead_letters_are_listed_as_json(data: Path) -> None:
+    _disabled_webhook(data)
+
+    def listed(*words: str) -> dict[str, Any]:
+        (line,) = CliRunner().invoke(main, ["webhooks", *words, "--json", "--data", str(data)]).stdout.splitlines()
+        found: dict[str, Any] = json.loads(line)
+        return found
+
+    webhook, letter = listed("list"), listed("dead-letters", "crm")
+    assert (webhook["state"], webhook["dead_letters"]) == ("disabled: gone", 1)
+    assert (letter["position"], letter["because"]) == (3, "status 500")
+
+
 def test_a_faulty_log_is_found_if_it_is_read(data: Path) -> None:
     _tamper(data)
     assert examine(data)[0] == 0

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import pty
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from click.testing import CliRunner, Result
@@ -86,3 +89,21 @@ def test_top_of_a_server_that_is_gone_says_why_there_are_no_metrics(tmp_path: Pa
     told = json.loads(run("top", "--json", "--metrics-port", "1", "--data", tmp_path / "data").stdout)
     assert told["metrics"] is None
     assert told["note"].startswith("http://127.0.0.1:1/metrics can't be read: ")
+
+
+def test_top_on_a_terminal_refreshes_until_ctrl_c(tmp_path: Path) -> None:
+    with running_server(tmp_path / "data") as server:
+        ours, theirs = pty.openpty()
+        command = [sys.executable, "-m", "interlock.server.cli", "top", "--data", str(server.data)]
+        with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs) as process:
+            os.close(theirs)
+            shown = b""
+            while shown.count(b"newest ends") < 2:
+                shown += os.read(ours, 65_536)
+            process.send_signal(signal.SIGINT)
+            with suppress(OSError):  # the end of a terminal is an error on Linux
+                while rest := os.read(ours, 65_536):
+                    shown += rest
+        os.close(ours)
+    assert process.returncode == 0
+    assert b"Traceback" not in shown

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import rich_click as click
 from rich.console import Console
-from rich.table import Table
 
 from interlock.machine.times import rfc3339
-from interlock.server.cli.errors import data_option, errors_as_messages, keys_folder, print_table
+from interlock.server.cli.errors import data_option, errors_as_messages, json_option, keys_folder, print_listed
 
 
 @click.group()
@@ -37,17 +36,15 @@ def add(realm: str, data: Path) -> None:
 
 @realm_secrets.command("list")
 @data_option
-def list_secrets(data: Path) -> None:
+@json_option
+def list_secrets(data: Path, *, as_json: bool) -> None:
     """List the realms that have secrets, and when each secret was created."""
     from interlock.server.guard.realm_secrets import RealmSecrets
 
     with errors_as_messages():
-        secrets = RealmSecrets(keys_folder(data))
-        table = Table("realm", "created")
-        for name, stored in secrets.names().items():
-            for each in stored.secrets:
-                table.add_row(name, rfc3339(each.created_at_ms))
-        print_table(table)
+        found = RealmSecrets(keys_folder(data)).names().items()
+        rows = [(name, rfc3339(each.created_at_ms)) for name, stored in found for each in stored.secrets]
+        print_listed(("realm", "created"), rows, as_json=as_json)
 
 
 @realm_secrets.command()

@@ -8,11 +8,9 @@ from typing import TYPE_CHECKING
 
 import rich_click as click
 from rich.console import Console
-from rich.table import Table
 
 from interlock.machine.times import rfc3339
-from interlock.server.cli.errors import data_option, errors_as_messages, keys_folder, print_table
-from interlock.server.system.streams import printable
+from interlock.server.cli.errors import data_option, errors_as_messages, json_option, keys_folder, print_listed
 
 if TYPE_CHECKING:
     from interlock.server.guard.secrets import Kind
@@ -57,15 +55,16 @@ def _commands(group: click.RichGroup, purpose: Kind, opens: str) -> click.RichGr
 
     @group.command("list")
     @data_option
-    def list_names(data: Path) -> None:
+    @json_option
+    def list_names(data: Path, *, as_json: bool) -> None:
         """List the names of all secrets, and when each was created."""
         from interlock.server.guard.secrets import Secrets
 
         with errors_as_messages():
-            table = Table("name", "created", *(["scopes"] if purpose == "subscriber" else []))
-            for name, stored in Secrets(keys_folder(data), purpose).names().items():
-                table.add_row(printable(name), rfc3339(stored.created_at_ms), *filter(None, [" ".join(stored.scopes)]))
-            print_table(table)
+            columns = ("name", "created", *(["scopes"] if purpose == "subscriber" else []))
+            found = Secrets(keys_folder(data), purpose).names().items()
+            rows = ((name, rfc3339(each.created_at_ms), " ".join(each.scopes))[: len(columns)] for name, each in found)
+            print_listed(columns, rows, as_json=as_json)
 
     @group.command()
     @click.argument("name")

@@ -8,15 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 from rich.console import Console
-from rich.table import Table
 
 from interlock.machine.errors import SettingsError
 from interlock.machine.times import rfc3339
 from interlock.server.cli.credentials.secrets import scope_option
-from interlock.server.cli.errors import data_option, errors_as_messages, keys_folder, print_table
+from interlock.server.cli.errors import data_option, errors_as_messages, json_option, keys_folder, print_listed
 from interlock.server.cli.options import config_option, setting_options
 from interlock.server.settings_loading import load_settings
-from interlock.server.system.streams import printable
 
 if TYPE_CHECKING:
     from interlock.server.guard.webhook_files import Webhook
@@ -60,7 +58,8 @@ def create(name: str, url: str, scopes: tuple[str, ...], data: Path, config: Pat
 
 @webhooks.command("list")
 @data_option
-def list_webhooks(data: Path) -> None:
+@json_option
+def list_webhooks(data: Path, *, as_json: bool) -> None:
     """List all webhooks, and how each does."""
     from interlock.server.guard.webhook_files import WebhookFiles
     from interlock.server.surface.sqlite.archive import open_archive
@@ -69,21 +68,14 @@ def list_webhooks(data: Path) -> None:
         files = WebhookFiles(keys_folder(data)).names()
         with open_archive(data) as archive:
             states = archive.webhook_states()
-        table = Table("name", "url", "scopes", "state", "failing", "waiting", "dead letters")
+        rows = []
         for name, webhook in files.items():
             state, failing, waiting, dead = states.get(name, (None, None, 0, 0))
             disabled = why_disabled(webhook, state)
             told = f"disabled: {disabled}" if disabled is not None else "enabled"
-            table.add_row(
-                printable(name),
-                printable(webhook.url),
-                " ".join(webhook.scopes),
-                told,
-                printable(failing or ""),
-                str(waiting),
-                str(dead),
-            )
-        print_table(table)
+            rows.append((name, webhook.url, " ".join(webhook.scopes), told, failing, waiting, dead))
+        columns = ("name", "url", "scopes", "state", "failing", "waiting", "dead letters")
+        print_listed(columns, rows, as_json=as_json)
 
 
 @webhooks.command()
@@ -115,19 +107,28 @@ def enable(name: str, data: Path) -> None:
 @webhooks.command("dead-letters")
 @click.argument("name")
 @data_option
-def dead_letters(name: str, data: Path) -> None:
+@json_option
+def dead_letters(name: str, data: Path, *, as_json: bool) -> None:
     """List the messages to NAME that were given up."""
     from interlock.server.guard.webhook_files import WebhookFiles
     from interlock.server.surface.sqlite.archive import open_archive
 
     with errors_as_messages():
         WebhookFiles(keys_folder(data)).existing(name)
-        table = Table("position", "session", "attempts", "first", "last", "because")
+        columns = ("position", "session", "attempts", "first", "last", "because")
         with open_archive(data) as archive:
-            for each in archive.dead_letters(name):
-                times = rfc3339(each.first_at_ms), rfc3339(each.last_at_ms)
-                table.add_row(str(each.position), each.key, str(each.attempts), *times, printable(each.because))
-        print_table(table)
+            rows = [
+                (
+                    each.position,
+                    each.key,
+                    each.attempts,
+                    rfc3339(each.first_at_ms),
+                    rfc3339(each.last_at_ms),
+                    each.because,
+                )
+                for each in archive.dead_letters(name)
+            ]
+        print_listed(columns, rows, as_json=as_json)
 
 
 @webhooks.command()

@@ -28,8 +28,6 @@ _MAX_PAGE: Final = 1000
 _ROOMY: Final = 130
 """Columns of a terminal in which every list has one line for each instance."""
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line, as in the API.")
-
 
 class _CursorText(click.ParamType["tuple[int, str]"]):
     """The place of an instance in a list, as the line below a page names it."""
@@ -72,7 +70,7 @@ def list_options(machine: Machine[Any], reasons: Sequence[str] = (), *, of_accou
         click.option(
             "--limit", type=click.IntRange(1, _MAX_PAGE), default=100, show_default=True, help="Size of a page."
         ),
-        json_option,
+        click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line, as in the API."),
     ]
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
