@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -172,6 +173,19 @@ def test_restore_refuses_a_folder_that_is_used_or_not_empty(data: Path, tmp_path
     assert (live.exit_code, "another server" in live.stderr) == (2, True)
     full = run("restore", tmp_path / "backup", "--data", data)
     assert (full.exit_code, "is not empty" in full.stderr) == (2, True)
+
+
+def test_what_root_restores_belongs_to_the_owner_of_the_folder(data: Path, tmp_path: Path) -> None:
+    assert run("backup", tmp_path / "backup", "--data", data).exit_code == 0
+    new = tmp_path / "new"
+    new.mkdir(mode=0o700)
+    if os.geteuid() == 0:
+        os.chown(new, 54_321, 54_321)
+    restored = run("restore", tmp_path / "backup", "--data", new)
+    assert restored.exit_code == 0, restored.output
+    owners = {(each.stat().st_uid, each.stat().st_gid) for each in (new, *new.rglob("*"))}
+    assert owners == {(new.stat().st_uid, new.stat().st_gid)}
+    assert {mode for name, mode in modes(new).items() if name not in {".", "keys"}} == {0o600}
 
 
 def test_restore_says_what_a_position_and_a_receipt_need_beyond_it(data: Path, tmp_path: Path) -> None:
