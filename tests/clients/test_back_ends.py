@@ -103,8 +103,11 @@ async def test_a_response_that_streams_ends_with_the_session(server: ServerProce
                 pass
 
 
+@pytest.mark.parametrize("broken", ["before the event", "within the event"])
 @scenario()
-async def test_an_end_that_the_stream_missed_is_heard_of_later(server: ServerProcess, program: Sequence[str]) -> None:
+async def test_an_end_that_the_stream_missed_is_heard_of_later(
+    server: ServerProcess, program: Sequence[str], broken: str
+) -> None:
     async with (
         relay_to(server.url) as relay,
         back_end(program, relay.url, server) as port,
@@ -112,8 +115,11 @@ async def test_an_end_that_the_stream_missed_is_heard_of_later(server: ServerPro
     ):
         socket = await opened(port, ada.access_token)
         await socket.recv()
-        relay.freeze()
-        relay.cut()
+        if broken == "within the event":
+            relay.cut_behind(b"\r\ndata: ")
+        else:
+            relay.freeze()
+            relay.cut()
         (await ada.request("POST", "/api/auth/logout")).raise_for_status()
         relay.thaw()
         assert await ended(socket) == (4403, "session ended: logout")

@@ -23,6 +23,7 @@ from interlock.client import (
     SessionOver,
     Transition,
 )
+from interlock.machine.session.view import SessionView
 from tests.support.admin import Admin, admin_token
 from tests.support.client import PASSWORD, new_email
 from tests.support.errands import REALM
@@ -57,6 +58,23 @@ async def test_a_login_on_an_anonymous_session_keeps_its_id(server: ServerProces
         assert session.session_id == anonymous.session_id
         assert await session.account() == registered
         assert [each.session_id for each in await session.sessions()] == [session.session_id]
+
+
+@scenario()
+async def test_a_server_below_a_path_is_used_as_any_other(tmp_path: Path) -> None:
+    with running_server(tmp_path / "data", base_path="/auth") as server:
+        assert server.url.endswith("/auth")
+        async with Client(f"{server.url}/") as client:
+            email = new_email()
+            await client.register(email, PASSWORD)
+            for _ in range(3):
+                session = await client.login(email, PASSWORD)
+            calls = session._shell.calls
+            token = await session.access_token()
+            pages = await calls.pages("/api/sessions?limit=1", SessionView, token)
+            assert [each.session_id for each in pages] == [each.session_id for each in await session.sessions()]
+            async with session.connect():
+                assert (await session.session()).connections == 1
 
 
 @scenario()

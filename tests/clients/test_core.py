@@ -14,6 +14,7 @@ from interlock.client.words import (
     End,
     Failure,
     HandshakeFailed,
+    IntentProgress,
     IntentSubmitted,
     LoggedOut,
     OpenSocket,
@@ -256,6 +257,26 @@ def test_an_intent_is_not_sent_before_the_stream_has_told_what_became_of_it() ->
     )
     player.give(TextReceived(accepted))
     assert [each["type"] for each in player.sent] == ["resume"], "the server has it"
+
+
+def test_what_comes_before_the_answer_to_a_resume_is_ignored() -> None:
+    player = connected()
+    player.give(IntentSubmitted("i1", "agent.ask", {}))
+    player.give(SocketClosed(1006))
+    player.wait()
+    player.give(SocketOpened())
+    player.give(TextReceived(HELLO))
+    progress = '{"type":"progress","intent_id":"i1","execution_id":"e","attempt":1,"data":["word"],"offset":1}'
+    for text in (progress, '{"type":"resumed","epoch":"first","offset":0}', progress):
+        player.give(TextReceived(text))
+    assert len(player.of(IntentProgress)) == 1
+
+
+def test_an_intent_whose_answer_a_gap_may_hide_is_asked_for_again() -> None:
+    player = connected()
+    player.give(IntentSubmitted("i1", "agent.ask", {}))
+    player.give(TextReceived('{"type":"gap","epoch":"first","offset":7}'))
+    assert [each["id"] for each in player.sent] == ["i1", "i1"]
 
 
 def test_leaving_closes_the_socket_and_sends_nothing_more() -> None:
