@@ -13,6 +13,7 @@ import multiprocessing
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection
@@ -25,6 +26,7 @@ _PRELOADED = [
     "interlock.server.telemetry.logs",
     "interlock.server.process",
     "interlock.server.cli.tour",
+    "tests.support.warm",
 ]
 
 
@@ -99,6 +101,7 @@ def _run(
     stdout: Connection,
     prepare: Callable[[], None],
 ) -> None:
+    _forget_the_imports()
     os.dup2(stdout.fileno(), 1)
     stdout.close()
     error = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
@@ -112,3 +115,9 @@ def _run(
 
     prepare()
     main(arguments, prog_name="interlock")
+
+
+def _forget_the_imports() -> None:
+    """Clear what coverage has of the imports: the process that this one was forked from saves it, and each other need not."""
+    if (coverage := sys.modules.get("coverage")) is not None and (measuring := coverage.Coverage.current()) is not None:
+        measuring._collector._clear_data()
