@@ -28,7 +28,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # Whoever starts another process names one of these.
 PROCESSES := ServerProcess|RealmServer|IntentContract|running_server|running_provider|subprocess|interlock\(|_all\(
 
-.PHONY: run test check quick packages client drift lint types unit coverage scenarios traces spec spec-deep walk model mutants long measures fuzz docs generate npm bench lock clean help
+.PHONY: run test check quick packages drift lint types unit coverage scenarios traces spec spec-deep walk model mutants long measures fuzz docs generate npm bench screenshots lock clean help
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -76,12 +76,6 @@ generate: $(STAMP) $(NODE_STAMP)
 	$(BIN)/python -m interlock.spec.export
 	$(BIN)/python -m interlock.server.experience.client.declared
 	node tests/javascript/bundle.mjs
-
-# make client    pack the browser client as a package for npm, into dist/
-DESTINATION := dist
-client:
-	@mkdir -p $(DESTINATION)
-	@npm pack --silent --pack-destination $(DESTINATION) ./server/experience/client
 
 # make lint      run ruff and the import rules
 lint: $(STAMP)
@@ -153,10 +147,15 @@ fuzz: $(STAMP)
 docs: $(STAMP)
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -b html docs docs/_build/html
 
-# make npm       pack what is for npm into dist/
+# make npm       pack the browser client and the kit for Node as packages for npm, into dist/
+DESTINATION := dist
 npm:
-	@mkdir -p dist
-	@npm pack --silent --pack-destination dist $(dir $(wildcard kits/*/package.json server/experience/client/package.json))
+	@mkdir -p $(DESTINATION)
+	@npm pack --silent --pack-destination $(DESTINATION) ./server/experience/client ./interlock/node
+
+# make screenshots  take the console's pictures into docs/_static/screens, in Chromium, in about a minute
+screenshots: $(STAMP)
+	$(BIN)/python -m tests.support.screenshots
 
 # make bench     measure the figures of the performance page, in about twenty minutes
 bench: $(STAMP)

@@ -13,7 +13,7 @@ from typing import Any, Final, Self
 
 import msgspec
 
-from interlock.machine.errors import ReceiptMalformed
+from interlock.machine.errors import LedgerFault, ReceiptMalformed
 from interlock.machine.machine import Machines, Transition
 
 GENESIS: Final[bytes] = bytes(32)
@@ -113,6 +113,19 @@ def chain(previous: bytes, position: int, transition: Transition) -> StoredRow:
 def row_digest(previous: bytes, row: StoredRow) -> bytes:
     """Return the digest that ``row`` must have, given the digest before it."""
     return payload_digest(previous, fields_of(row)[:-1])
+
+
+def chained(last: Receipt, row: StoredRow, digest: bytes) -> Receipt:
+    """Return the receipt of ``row``, the one after ``last``, whose digest must be ``digest``.
+
+    Raises:
+        LedgerFault: it is not the next record, or its digest is another one.
+    """
+    if row.position != last.position + 1:
+        raise LedgerFault(last.position + 1, "the record is missing")
+    if row.digest != digest:
+        raise LedgerFault(row.position, "the digest does not fit the record and the digest before it")
+    return Receipt(row.position, digest.hex())
 
 
 def payload_digest(previous: bytes, payload: tuple[Any, ...]) -> bytes:

@@ -168,8 +168,14 @@ class _Drawing:
                 f'height="{height:.0f}" role="group" aria-label="{escape(title)}">'
             ),
             (
-                f'<defs><marker id="{self._marker}" viewBox="0 0 10 10" refX="9" refY="5" markerWidth="12" markerHeight="12" '
-                'markerUnits="userSpaceOnUse" orient="auto"><path class="head" d="M0,1 L10,5 L0,9 z"/></marker></defs>'
+                "<defs>"
+                + "".join(
+                    f'<marker id="{self._marker}{name}" viewBox="0 0 10 10" refX="9" refY="5" markerWidth="12" '
+                    'markerHeight="12" markerUnits="userSpaceOnUse" orient="auto">'
+                    f'<path class="head{name}" d="M0,1 L10,5 L0,9 z"/></marker>'
+                    for name in ("", "-refused")
+                )
+                + "</defs>"
             ),
         ]
 
@@ -190,7 +196,7 @@ class _Drawing:
                 )
                 self.parts.append(
                     f'<g class="refusal" data-state="{state.name}"><path class="faint" d="M{x:.1f},{foot} V{height:.0f}" '
-                    f'marker-end="url(#{self._marker})"/>{texts}</g>'
+                    f'marker-end="url(#{self._marker}-refused)"/>{texts}</g>'
                 )
         return height + (_REFUSALS + 1) * _LINE
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
-from interlock.machine.ledger import Record
+from interlock.machine.ledger import Receipt, Record
 from interlock.machine.machine import Authority, InstanceT, Machine, Transition
 
 Along = Callable[[Any], None]
@@ -135,6 +135,14 @@ class TransitionLog(Protocol):
 
     async def tally(self, after: int, to: int) -> list[Tally]:
         """Count the records with a position above ``after``, up to ``to``, in no order. The cost grows with their number."""
+        ...
+
+    async def check_chain(self, last: Receipt, limit: int) -> Receipt:
+        """Compute the digests of at most ``limit`` records after ``last``. Return the receipt of the last of them.
+
+        Raises:
+            LedgerFault: a stored digest is another one, or a record is missing.
+        """
         ...
 
     async def live_deadlines(self, kind: str) -> list[tuple[int, str]]:

@@ -23,7 +23,7 @@ from interlock.machine.errors import (
     VersionConflict,
 )
 from interlock.machine.execution.machine import EXECUTION_MACHINE
-from interlock.machine.ledger import GENESIS, Record, chain
+from interlock.machine.ledger import GENESIS, Receipt, Record, chain, chained
 from interlock.machine.machine import Authority, InstanceT, Keys, Machine, Machines, Transition
 from interlock.machine.machines import MACHINES
 from interlock.server.surface.devices import SessionDevice
@@ -221,6 +221,13 @@ class MemoryLog:
         """See :meth:`interlock.server.surface.log.TransitionLog.tally`."""
         moves = (entry.record.transition for entry in self.store.entries[after:to])
         return [Tally(*of, n) for of, n in Counter((m.kind, m.event, m.source, m.target) for m in moves).items()]
+
+    async def check_chain(self, last: Receipt, limit: int) -> Receipt:
+        """See :meth:`interlock.server.surface.log.TransitionLog.check_chain`."""
+        for entry in self.store.entries[last.position : last.position + limit]:
+            step = entry.record.transition
+            last = chained(last, chain(bytes.fromhex(last.digest), last.position + 1, step), entry.record.digest)
+        return last
 
     async def live_deadlines(self, kind: str) -> list[tuple[int, str]]:
         """See :meth:`interlock.server.surface.log.TransitionLog.live_deadlines`."""

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from tests.bench import (
+    console,
     create,
     durable,
     echo,
@@ -47,6 +48,7 @@ FIGURES: Final[dict[str, Callable[[Bench], Awaitable[list[Figure]]]]] = {
     "create": create.measure,
     "flood": flood.measure,
     "observed": observed.measure,
+    "console": console.measure,
     "revoke": revoke.measure,
     "events": events.measure,
     "intents": intents.measure,

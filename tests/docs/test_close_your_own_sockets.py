@@ -61,7 +61,7 @@ async def test_the_node_back_end_closes_its_sockets(tmp_path: Path) -> None:
 
 def install(folder: Path) -> None:
     """Install the kit into ``folder`` from what ``make npm`` packs."""
-    pack = ["npm", "pack", "--silent", "--pack-destination", str(folder), str(ROOT / "kits" / "node")]
+    pack = ["npm", "pack", "--silent", "--pack-destination", str(folder), str(ROOT / "interlock" / "node")]
     subprocess.run(pack, check=True, capture_output=True)
     [tarball] = folder.glob("*.tgz")
     command = [

@@ -1,7 +1,7 @@
 // The same back end as tests/clients/echo.py, for tests of the kit for Node.
 import { createServer } from "node:http";
 import { WebSocketServer } from "ws";
-import { follow } from "../../kits/node/interlock-backend.js";
+import { follow } from "../../interlock/node/interlock-backend.js";
 
 const EVERY_MS = 50;
 const { INTERLOCK, CLIENT, SUBSCRIBER, STALE_AFTER_S = "60" } = process.env;

@@ -12,6 +12,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
+from interlock.machine.execution.execution import MAX_ATTEMPTS
 from tests.support.client import Client, logged_in, new_email
 from tests.support.effort import often
 from tests.support.intents import ENDED, outcome, submitted
@@ -111,6 +112,9 @@ def test_n18_kills_leave_each_accepted_intent_one_outcome(data: Path, tallies: P
         if kind == "once":
             assert attempts <= 1
             assert effect.total() == 1 if end["target"] == "succeeded" else effect.total() <= 1
+        elif end["target"] == "failed":
+            assert (attempts, end["data"]["reason"]) == (MAX_ATTEMPTS, "interrupted")
+            assert max(effect.values(), default=0) <= (kind == "idempotent")
         elif kind == "idempotent":
             assert end["target"] == "succeeded"
             assert effect[attempts] == 1

@@ -11,8 +11,8 @@ import pytest
 
 from interlock.machine.account.commands import Delete, Disable, SetGroups
 from interlock.machine.account.machine import ACCOUNT_MACHINE
-from interlock.machine.errors import Overloaded, RecordRefused, StorageLow, VersionConflict
-from interlock.machine.ledger import GENESIS, Record, chain
+from interlock.machine.errors import LedgerFault, Overloaded, RecordRefused, StorageLow, VersionConflict
+from interlock.machine.ledger import EMPTY, GENESIS, Receipt, Record, chain
 from interlock.machine.session.commands import Authenticate, Connect, Create, Disconnect, Revoke, Touch
 from interlock.machine.session.machine import SESSION_MACHINE
 from interlock.server.surface.log import RecordFilter, Step, TransitionLog
@@ -100,6 +100,17 @@ class TransitionLogContract(AuthorityContract):
             ]
             assert await log.tally(6, 100) == [("session", "touch", "connected", "connected", 1)]
             assert await log.tally(7, 100) == []
+
+    @asynchronous
+    async def test_the_chain_is_computed_again_in_parts(self, tmp_path: Path) -> None:
+        async with self.open(tmp_path) as log:
+            story = Story()
+            records = [*await log.append(story.begin("ada", "node-1")), *await log.append(story.touch())]
+            assert await log.check_chain(EMPTY, 3) == records[2].receipt
+            assert await log.check_chain(records[2].receipt, 100) == records[3].receipt
+            assert await log.check_chain(records[3].receipt, 100) == records[3].receipt
+            with pytest.raises(LedgerFault, match="record 2"):
+                await log.check_chain(Receipt(1, records[1].receipt.digest), 100)
 
     @asynchronous
     async def test_steps_of_two_instances_are_recorded_together_or_not_at_all(self, tmp_path: Path) -> None:

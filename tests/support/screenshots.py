@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 from websockets.exceptions import ConnectionClosed
 
-from tests.support.admin import recorded_admin_token
+from tests.support.admin import Admin, recorded_admin_token
 from tests.support.browser import Tab, chromium
 from tests.support.client import PASSWORD, Client, logged_in
 from tests.support.operators import ACT, SETTINGS, in_groups
@@ -39,11 +39,9 @@ async def sign_in(tab: Tab, url: str, email: str, page: str = "/console") -> Non
     await eventually(lambda: tab.run("document.querySelector('.console') !== null"))
 
 
-async def picture(tab: Tab, name: str, *, size: tuple[int, int], dark: bool, whole: bool = False) -> None:
+async def picture(tab: Tab, name: str, *, size: tuple[int, int], dark: bool) -> None:
     """Write the picture ``name`` of what the tab shows."""
     width, height = size
-    if whole:
-        height = int(await tab.run("document.documentElement.scrollHeight"))
     await tab.command(
         "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 500
     )
@@ -90,24 +88,24 @@ async def _pictures(url: str, secret: str, folder: Path) -> None:
             await Client(url, http).begin()
         with suppress(Exception):
             await users[0].connect().__aenter__()
+        async with Admin(url, secret) as admin:
+            await admin.http.delete(f"/sessions/{users[1].session_id}")
         stopped = asyncio.Event()
         running = asyncio.create_task(traffic(users[10:20], stopped))
         browser = await stack.enter_async_context(chromium(folder))
         tab = await browser.tab()
-        await tab.go(f"{url}/console")
-        await picture(tab, "console-login", size=WIDE, dark=False)
         await sign_in(tab, url, operator.email)
         await asyncio.sleep(7)
         for size, of_size in ((WIDE, "wide"), (NARROW, "narrow")):
             for dark in (False, True):
                 suffix = f"{of_size}-{'dark' if dark else 'light'}"
                 await tab.go(f"{url}/console")
-                await asyncio.sleep(3)
+                await asyncio.sleep(6)
                 await picture(tab, f"console-machine-{suffix}", size=size, dark=dark)
                 await tab.go(f"{url}/console/sessions/{users[12].session_id}")
-                await picture(tab, f"console-session-{suffix}", size=size, dark=dark, whole=False)
-                await tab.go(f"{url}/console/sessions")
-                await picture(tab, f"console-sessions-{suffix}", size=size, dark=dark)
+                await picture(tab, f"console-session-{suffix}", size=size, dark=dark)
+        await tab.go(f"{url}/console?at={_USERS * 6}")
+        await picture(tab, "console-past-wide-light", size=WIDE, dark=False)
         stopped.set()
         await running
 

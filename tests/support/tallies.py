@@ -83,19 +83,19 @@ async def _work(context: Context, pause_s: float) -> Done:
     return Done(context.attempt)
 
 
-@realm.intent("tallies.once", effects="once")
+@realm.intent("tallies.once", effects="once", timeout_s=600)
 async def once(context: Context, parameters: Work) -> Done:
     """Have an effect, at most once."""
     return await _work(context, parameters.pause_s)
 
 
-@realm.intent("tallies.idempotent", effects="idempotent")
+@realm.intent("tallies.idempotent", effects="idempotent", timeout_s=600)
 async def idempotent(context: Context, parameters: Work) -> Done:
     """Have an effect, at least once."""
     return await _work(context, parameters.pause_s)
 
 
-@realm.intent("tallies.transactional", effects="transactional")
+@realm.intent("tallies.transactional", effects="transactional", timeout_s=600)
 async def transactional(context: Context, parameters: Work) -> Done:
     """Have an effect, exactly once."""
     await asyncio.sleep(random.uniform(0, parameters.pause_s))  # noqa: S311  # a schedule, not a secret

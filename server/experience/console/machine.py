@@ -65,8 +65,9 @@ class Numbers(msgspec.Struct, frozen=True):
     """The numbers of a page.
 
     ``states``: instances by kind and state. ``edges``: kind, event, source, target and number of transitions. ``refusals``:
-    kind, event, state, guard and number. Live, both count since the start of the server, and ``signed`` is the position of
-    the newest signed head; of the past, ``edges`` are of one second, and ``counted`` is how far the counts reach.
+    kind, event, state, guard and number. Live, both count since the start of the server; ``signed`` is the position of the
+    newest signed head, and ``verified`` that up to which the digest chain was computed again. Of the past, ``edges`` are of one
+    second, and ``counted`` is how far the counts reach.
     """
 
     position: int
@@ -75,6 +76,8 @@ class Numbers(msgspec.Struct, frozen=True):
     edges: list[tuple[Any, ...]]
     refusals: list[tuple[Any, ...]] = []
     signed: int | None = None
+    verified: int | None = None
+    broken: str | None = None
     ending: Any = None
     counted: int | None = None
 
@@ -153,6 +156,7 @@ class _Watch:
         except (CredentialRefused, RoleMissing):
             self._over = True
             return b"", 0  # The log has records after 0, so the stream looks at once whether it is over.
+        await self._console.chain.advance(self._tail.newest)
         numbers = await _numbers(self._console, self._tail, None, 0)
         data = msgspec.json.encode(numbers)
         return ServerSentEventMessage(data, event="numbers", id=numbers.position).encode(), numbers.position
@@ -178,7 +182,10 @@ async def _numbers(console: Console, tail: Tail, at: int | None, now_ms: int) ->
         edges = [(*edge, count) for edge, count in flow.edges.items()]
         refusals = [(*refused, count) for refused, count in flow.refusals.items()]
         states, signed = _nested(flow.states), console.head.position
-        return Numbers(tail.newest, now_ms, states, edges, refusals, signed, flow.last_ending)
+        chain = console.chain
+        return Numbers(
+            tail.newest, now_ms, states, edges, refusals, signed, chain.verified, chain.broken, flow.last_ending
+        )
     moment = await console.past.at(at)
     return Numbers(
         at, moment.at_ms, _nested(moment.states), [tuple(each) for each in moment.edges], counted=moment.counted

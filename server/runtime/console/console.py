@@ -13,6 +13,7 @@ from interlock.server.clock import Clock
 from interlock.server.guard.tokens import Tokens
 from interlock.server.runtime.accounts.accounts import Accounts
 from interlock.server.runtime.connections import Connections
+from interlock.server.runtime.console.chain import ChainCheck
 from interlock.server.runtime.console.flow import Flow
 from interlock.server.runtime.console.operators import Groups, Operators
 from interlock.server.runtime.console.past import Past
@@ -34,6 +35,7 @@ class Console(msgspec.Struct, frozen=True):
     flow: Flow
     past: Past
     head: HeadLag
+    chain: ChainCheck
     followers: Counter[str] = msgspec.field(default_factory=Counter)
 
 
@@ -65,7 +67,7 @@ def open_console(  # noqa: PLR0913, PLR0917  # what it is made from
     if flow is None:
         return None
     groups = Groups(settings.console_look, settings.console_act)
-    return Console(Operators(*doors, tokens, clock, groups, _policy(settings)), flow, Past(log), head)
+    return Console(Operators(*doors, tokens, clock, groups, _policy(settings)), flow, Past(log), head, ChainCheck(log))
 
 
 def _policy(settings: Settings) -> Policy:

@@ -98,6 +98,16 @@ async def test_the_stream_ends_with_the_operators_right(server: ServerProcess, s
 
 
 @scenario()
+async def test_the_badge_says_that_the_whole_chain_was_computed(server: ServerProcess, secret: str) -> None:
+    async with await signed_in(server.url, secret, LOOK) as operator:
+        numbers = await following(
+            operator, lambda name, data: name == "numbers" and data["verified"] == data["position"] == data["signed"]
+        )
+        assert numbers["broken"] is None
+        assert numbers["verified"] > 0
+
+
+@scenario()
 async def test_a_stream_needs_an_operator(server: ServerProcess) -> None:
     async with Operator(server.url) as visitor:
         assert (await visitor.get("/console/live", MODULE)).status_code == 401

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+import msgspec
 import pytest
 
 from interlock.server.runtime.console import past
+from interlock.server.runtime.console.chain import ChainCheck
 from interlock.server.runtime.console.past import Past
 from interlock.server.surface.memory import MemoryLog
 from tests.support.admin import Admin
@@ -112,3 +114,19 @@ def _positions(page: str) -> list[int]:
 def _more(page: str) -> str:
     before, found, _ = page.partition('" rel="next"')
     return before.rpartition('href="')[2].replace("&amp;", "&") if found else ""
+
+
+@asynchronous
+async def test_a_changed_digest_stops_the_check_of_the_chain() -> None:
+    log, story = MemoryLog(), Story()
+    await log.append(story.begin("ada", "node-1"))
+    await log.append(story.touch())
+    check = ChainCheck(log)
+    await check.advance(3)
+    assert (check.verified, check.broken) == (3, None)
+    entry = log.store.entries[3]
+    log.store.entries[3] = entry._replace(record=msgspec.structs.replace(entry.record, digest=bytes(32)))
+    await check.advance(4)
+    assert check.verified == 3
+    assert check.broken is not None
+    assert check.broken.startswith("record 4")

@@ -75,6 +75,9 @@ function showLive(numbers) {
   box.max = box.placeholder = String(newest);
   text(document.getElementById("position"), String(newest));
   text(document.getElementById("signed"), numbers.signed === newest ? `${newest} (all)` : String(numbers.signed));
+  const verified = document.getElementById("verified");
+  text(verified, numbers.broken ?? (numbers.verified === newest ? `${newest} (all)` : String(numbers.verified)));
+  verified.classList.toggle("bad", numbers.broken !== null);
   if (numbers.ending !== null) {
     text(document.getElementById("ending"), `${numbers.ending.sockets} socket${numbers.ending.sockets === 1 ? "" : "s"} closed in ${numbers.ending.ms} ms`);
   }
