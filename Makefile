@@ -28,7 +28,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # Whoever starts another process names one of these.
 PROCESSES := ServerProcess|RealmServer|IntentContract|running_server|running_provider|subprocess|interlock\(|_all\(
 
-.PHONY: run test check quick packages drift lint types unit coverage scenarios traces spec spec-deep walk model mutants long measures fuzz docs generate npm bench screenshots lock clean help
+.PHONY: run test check quick packages drift lint types unit coverage scenarios traces spec spec-deep walk model mutants long measures fuzz image docs generate npm bench screenshots lock clean help
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -142,6 +142,10 @@ measures: $(STAMP)
 # make fuzz      fuzz every parser of untrusted input, for five minutes
 fuzz: $(STAMP)
 	$(BIN)/python -m tests.fuzz --seconds 300
+
+# make image     build the container's image from an empty Debian by buildah, and run it read-only and as process 1; needs root
+image:
+	@sh tests/image.sh
 
 # make docs      build the documentation into docs/_build/html
 docs: $(STAMP)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -12,6 +13,7 @@ from typing import Final
 
 from interlock.server.settings import Settings
 from interlock.server.system.descriptors import RESERVE
+from tests.support.server import running_server
 from tests.support.source import ROOT
 
 DEPLOY: Final = ROOT / "docs/deploy"
@@ -43,6 +45,19 @@ def test_the_unit_gives_the_server_its_connections_and_the_time_to_drain() -> No
     unit, settings = (DEPLOY / "interlock.service").read_text(), Settings()
     assert seconds(unit, "LimitNOFILE") >= settings.tcp_total + RESERVE
     assert seconds(unit, "TimeoutStopSec") > settings.drain_s
+
+
+def test_the_images_health_check_asks_the_server_where_it_is(tmp_path: Path) -> None:
+    joined = (DEPLOY / "Dockerfile").read_text().replace("\\\n", "")
+    check = re.search(r"^HEALTHCHECK .*? CMD (\[.*\])$", joined, re.MULTILINE)
+    assert check
+    command = [sys.executable, *json.loads(check[1])[1:]]
+    with running_server(tmp_path / "data", base_path="/auth") as server:
+        port = server.url.removesuffix("/auth").rpartition(":")[2]
+        for base_path, healthy in (("/auth", True), ("/other", False)):
+            environment = {**os.environ, "INTERLOCK_PORT": port, "INTERLOCK_BASE_PATH": base_path}
+            done = subprocess.run(command, env=environment, capture_output=True, check=False, timeout=120)
+            assert (done.returncode == 0) == healthy, done.stderr
 
 
 def test_caddy_accepts_the_caddyfile_of_compose(tmp_path: Path) -> None:
