@@ -16,9 +16,8 @@ import pytest
 from interlock.server.experience.client import declared
 from tests.support.server import running_server
 from tests.support.source import ROOT
+from tests.support.typescript import CLIENT, compiled, node
 
-CLIENT: Final = ROOT / "server" / "experience" / "client"
-SCRIPTS: Final = ROOT / "tests" / "javascript"
 MOST_BYTES: Final = 6 * 1024
 
 RIGHT: Final = """
@@ -43,33 +42,6 @@ WRONG: Final = {
     "misspelt": ("(await (await open()).loggedIn()).ended.then(({ why }) => why);", "Property 'why' does not exist"),
 }
 """Programs, and what tsc says of each."""
-
-
-def node(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    """Run Node in the folder of the scripts."""
-    command = ["node", *map(str, arguments)]
-    return subprocess.run(command, cwd=SCRIPTS, capture_output=True, text=True, check=False, timeout=300)
-
-
-def compiled(folder: Path, programs: dict[str, str]) -> list[str]:
-    """Type-check ``programs``, by name, strictly, against the client's types. Return what tsc says."""
-    for path in CLIENT.glob("*.d.ts"):
-        (folder / path.name).write_text(path.read_text())
-    (folder / "package.json").write_text('{"type": "module"}')
-    for name, program in programs.items():
-        (folder / f"{name}.ts").write_text(f'import {{ open }} from "./interlock.js";\n{program}\nexport {{}};\n')
-    options = {
-        "noEmit": True,
-        "strict": True,
-        "exactOptionalPropertyTypes": True,
-        "target": "es2022",
-        "module": "nodenext",
-    }
-    files = [f"{name}.ts" for name in programs]
-    project = {"compilerOptions": {**options, "lib": ["es2022", "dom"], "types": []}, "files": files}
-    (folder / "tsconfig.json").write_text(json.dumps(project))
-    tsc = SCRIPTS / "node_modules" / "typescript" / "bin" / "tsc"
-    return node(tsc, "--project", folder).stdout.splitlines()
 
 
 @pytest.mark.parametrize("name", ["dialogues", "tabs"])
