@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
@@ -55,7 +56,8 @@ class Services(msgspec.Struct):
 
     ``keys`` is replaced when keys are rotated. ``clients`` are the programs that may use introspection and revocation.
     ``console`` is set only if a group of operators is named. ``spans`` is set only if OpenTelemetry is configured; otherwise
-    its library is not imported. ``tasks`` continue after the request that started them.
+    its library is not imported. ``followers`` counts the open streams that follow the log, by what they show and by the actor
+    that opened them. ``tasks`` continue after the request that started them.
     """
 
     settings: Settings
@@ -97,6 +99,7 @@ class Services(msgspec.Struct):
     console: Console | None = None
     spans: Spans | None = None
     draining: bool = False
+    followers: Counter[tuple[str, str]] = msgspec.field(default_factory=Counter)
     tasks: set[asyncio.Task[None]] = msgspec.field(default_factory=set)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:

@@ -8,7 +8,7 @@ pause or a reconnect a reader continues exactly where it was.
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Final
@@ -21,13 +21,9 @@ After = Callable[[int, int], Awaitable[list[Record]]]
 
 
 class Tail:
-    """The end of the log. ``after(position, limit)`` reads from disk; ``newest`` is the last position when the log is opened.
-
-    ``followers`` is the number of current followers by name, which they maintain themselves.
-    """
+    """The end of the log. ``after(position, limit)`` reads from disk; ``newest`` is the last position at the start."""
 
     def __init__(self, after: After, newest: int) -> None:
-        self.followers: Counter[str] = Counter()
         self._after = after
         self._newest = newest
         self._kept: deque[Record] = deque(maxlen=_KEPT)

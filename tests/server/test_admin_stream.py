@@ -273,9 +273,9 @@ async def test_a_stream_that_never_began_is_not_counted(tmp_path: Path, monkeypa
             for _ in range(20):
                 answer = await http.get("/api/admin/transitions/stream", headers=credential)
                 assert answer.status_code == 500
-        assert services.tail.followers.total() == 0
+        assert services.followers.total() == 0
         async with http.stream("GET", "/api/admin/transitions/stream", headers=credential) as stream:
             assert stream.status_code == 200
             await anext(stream.aiter_raw())
-            assert services.tail.followers.total() == 1
-        await eventually(lambda: services.tail.followers.total() == 0)
+            assert services.followers.total() == 1
+        await eventually(lambda: services.followers.total() == 0)

@@ -121,7 +121,7 @@ async def follow_numbers(request: Request[Any, Any, Any]) -> Stream:
     operator: Operator = request.user
     held = held_cookie(request.scope) or ""
     watch = _Watch(console, services.tail, held, operator)
-    follower = Follower(operator.actor, watch.still, watch, _FOLLOWERS, watch.read)
+    follower = Follower(operator.actor, watch.still, "console", _FOLLOWERS, watch.read)
     return follow(services, request, follower, None, None)
 
 
@@ -129,7 +129,6 @@ class _Watch:
     """One open page. Its operator is recognised anew before each reading."""
 
     def __init__(self, console: Console, tail: Tail, held: str, operator: Operator) -> None:
-        self.followers = console.followers
         self._console = console
         self._tail = tail
         self._held = held

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,17 +25,13 @@ from interlock.server.surface.sqlite.log import HeadLag
 
 
 class Console(msgspec.Struct, frozen=True):
-    """What the console's pages work with. ``followers`` counts its open streams, by the operator's name in the records.
-
-    ``head`` knows the position of the newest signed head.
-    """
+    """What the console's pages work with. ``head`` knows the position of the newest signed head."""
 
     operators: Operators
     flow: Flow
     past: Past
     head: HeadLag
     chain: ChainCheck
-    followers: Counter[str] = msgspec.field(default_factory=Counter)
 
 
 async def begin_flow(

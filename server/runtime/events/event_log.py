@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -29,14 +28,13 @@ class EventPage(msgspec.Struct, frozen=True):
 
 
 class EventLog:
-    """The event messages of ``log``, whose newest records ``tail`` keeps. ``followers``: the number of open streams by name.
+    """The event messages of ``log``, whose newest records ``tail`` keeps.
 
     ``cached`` returns an instance from memory, by kind: what has just happened is told without a read.
     """
 
     def __init__(self, log: TransitionLog, tail: Tail, cached: Mapping[str, Callable[[str], Any | None]]) -> None:
         self.tail: Final = tail
-        self.followers: Counter[str] = Counter()
         self._log = log
         self._cached = cached
 

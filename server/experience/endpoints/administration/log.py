@@ -83,7 +83,7 @@ async def follow_transitions(
         records = await tail.after(position, _AT_ONCE)
         return b"".join(map(_event, records)), records[-1].position if records else position
 
-    follower = Follower(found.actor, partial(admins.still, found), tail, _FOLLOWERS, read)
+    follower = Follower(found.actor, partial(admins.still, found), "log", _FOLLOWERS, read)
     return follow(services, request, follower, after, last_event_id)
 
 

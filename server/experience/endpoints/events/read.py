@@ -118,7 +118,7 @@ async def follow_events(
         return b"".join(map(_event, page.messages)), page.cursor
 
     still = partial(services.subscribers.still, found.secret)
-    follower = Follower(found.secret.actor, still, events, _FOLLOWERS, read)
+    follower = Follower(found.secret.actor, still, "events", _FOLLOWERS, read)
     return follow(services, request, follower, after, last_event_id)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Annotated, Any, Final, Protocol
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 import structlog
@@ -66,26 +66,16 @@ def described(description: str, summary: str, value: str) -> ResponseSpec:
     )
 
 
-class Counted(Protocol):
-    """What is followed. ``followers`` is the number of open streams, by the actor that opened them."""
-
-    followers: Counter[str]
-
-    @property
-    def newest(self) -> int:
-        """The position of the newest record."""
-
-
 class Follower(msgspec.Struct, frozen=True):
     """Who follows, and how. ``actor`` is its name in the server's log, ``still`` whether its credential is still accepted.
 
-    ``of`` is what it follows, together with at most ``most`` followers. ``read`` returns the events after a position, encoded,
-    and the position up to which everything has been read.
+    ``shown`` is what the stream shows, and ``most`` how many streams of it may be open. ``read`` returns the events after a
+    position, encoded, and the position up to which everything has been read.
     """
 
     actor: str
     still: Callable[[], bool]
-    of: Counted
+    shown: Literal["console", "events", "log"]
     most: int
     read: Callable[[int], Awaitable[tuple[bytes, int]]]
 
@@ -103,11 +93,12 @@ def follow(
         raise RequestRefused(400, "null is no position")  # to Litestar it is a missing header
     position = last_event_id if last_event_id is not None else after
     if position is None:
-        position = follower.of.newest
-    if position > follower.of.newest:
+        position = services.tail.newest
+    if position > services.tail.newest:
         raise RequestRefused(400, "the log has no such position yet")
-    open_now = follower.of.followers
-    if open_now.total() >= follower.most or open_now[follower.actor] >= _MOST_OF_ONE or services.draining:
+    open_now = sum(count for (shown, _), count in services.followers.items() if shown == follower.shown)
+    of_one = services.followers[follower.shown, follower.actor]
+    if open_now >= follower.most or of_one >= _MOST_OF_ONE or services.draining:
         raise Overloaded
     stream = LogStream(services, follower, position, request.scope)
     stream.join()
@@ -132,7 +123,7 @@ class LogStream:
         """Count as a follower until the task of this request ends, even if the client leaves before the response begins."""
         task = asyncio.current_task()
         assert task is not None  # noqa: S101  # a request has one
-        self._follower.of.followers[self._follower.actor] += 1
+        self._services.followers[self._follower.shown, self._follower.actor] += 1
         task.add_done_callback(self._leave)
 
     async def pieces(self) -> AsyncIterator[bytes]:
@@ -149,7 +140,7 @@ class LogStream:
 
     def _leave(self, _task: asyncio.Task[Any]) -> None:
         self._unwatch()
-        self._follower.of.followers -= Counter([self._follower.actor])
+        self._services.followers -= Counter([(self._follower.shown, self._follower.actor)])
 
     async def _next(self) -> tuple[bytes, bool]:
         """Return the next piece, and whether it is the last."""
