@@ -19,8 +19,13 @@ _PLANES = {
     "server/surface": 2,
     "machine": 3,
 }
-_BEGIN_ANEW = {("server/runtime/feed.py", "Feed._take"), ("server/experience/sockets/socket.py", "Socket.observe")}
-"""Callers are not tracked from here: the log's answer, and the registry's notification."""
+_BEGIN_ANEW = {
+    ("server/runtime/feed.py", "Feed._take"),
+    ("server/experience/sockets/socket.py", "Socket.observe"),
+    ("server/runtime/executions/executions.py", "Executions._accept_in_turn"),
+    ("server/runtime/executions/run.py", "Run.drive"),
+}
+"""Callers are not tracked from here: the log's answer, the registry's notification, and tasks of their own."""
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +35,7 @@ def ways(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Call]]:
 
 def listed() -> dict[str, list[Step]]:
     page = (ROOT / "docs" / "explanation" / "architecture.md").read_text()
-    _, _, part = page.partition("## Four requests, call by call")
+    _, _, part = page.partition("## Five requests, call by call")
     sections = re.findall(r"^### (.+?)$(.*?)(?=^##|\Z)", part.partition("\n## ")[0], re.MULTILINE | re.DOTALL)
     return {name: re.findall(r"^\d+\. `(.+?)`, `(.+?)`", text, re.MULTILINE) for name, text in sections}
 

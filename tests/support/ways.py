@@ -1,4 +1,4 @@
-"""The calls of one login, handshake, forward-auth and revocation, recorded in one process.
+"""The calls of one login, handshake, forward-auth, intent and revocation, recorded in one process.
 
 ``python -m tests.support.ways`` prints for each how many folders it enters, and in how many stays: consecutive calls of
 this project's code in one folder. The writer's and readers' threads, lambdas and comprehensions are not included.
@@ -19,6 +19,7 @@ from interlock.server.app import app_over
 from interlock.server.experience.transport.exchange import EXTENSION
 from interlock.server.services import Services
 from tests.support.running import eventually
+from tests.support.some_realm import realm
 from tests.support.source import ROOT
 from tests.support.wire import Wire, log_in, services_in
 
@@ -69,7 +70,7 @@ def recorded() -> Iterator[list[Call]]:
 async def record_ways(folder: Path) -> dict[str, list[Call]]:
     """Return the calls of each way, by its name."""
     ways: dict[str, list[Call]] = {}
-    async with services_in(folder) as services:
+    async with services_in(folder, realm) as services:
         ask = _asking(services)
         await ask("POST", "/api/auth/register", _ADA)
         with recorded() as ways["Log in"]:
@@ -81,6 +82,11 @@ async def record_ways(folder: Path) -> dict[str, list[Call]]:
             await eventually(lambda: "hello" in wire.said)
         with recorded() as ways["Forward-auth"]:
             await ask("GET", "/api/forward-auth", b"", (b"authorization", f"Bearer {token}".encode()))
+        intent = b'{"id": "i1", "name": "some_realm.echo", "parameters": {"text": "hello"}}'
+        with recorded() as ways["Intent to outcome"]:
+            await ask("POST", "/api/intents", intent, (b"authorization", f"Bearer {token}".encode()))
+            (execution,) = await services.executions.page(session, None, 1)
+            await services.runner.outcome(execution.execution_id)
         with recorded() as ways["Revocation to close"]:
             await services.sessions.end(session, "revoked", "ada")
         await running
@@ -95,7 +101,7 @@ def _asking(services: Services) -> Callable[..., Any]:
             return {"type": "http.request", "body": body, "more_body": False}
 
         async def send(message: dict[str, Any]) -> None:
-            assert message.get("status", 200) in {200, 201}
+            assert message.get("status", 200) in {200, 201, 202}
 
         scope = {
             "type": "http",
