@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from interlock.context import Context
-from interlock.machine.execution.commands import Effects, execution_id_of
+from interlock.machine.execution.commands import Cancel, Effects, execution_id_of
 from interlock.realm import Realm
+from interlock.server.runtime.door import commands
 from tests.support.asynchronous import asynchronous
 from tests.support.own_log import logging_to_file
 from tests.support.running import eventually
@@ -122,6 +123,28 @@ async def test_a_start_interrupts_the_attempts_of_its_own_node_only(tmp_path: Pa
         assert len(code.seen) == 2
     async with bench(tmp_path, notes(code, effects="idempotent"), clock=made.clock) as made:
         assert (await made.runner.outcome(execution_id)).attempt == 2
+
+
+@pytest.mark.checks("one_outcome")
+@asynchronous
+async def test_code_whose_execution_another_process_ends_is_cancelled(tmp_path: Path) -> None:
+    code, cancelled = Attempts(), asyncio.Event()
+
+    async def hang(context: Context, text: str) -> str:
+        try:
+            return await code(context, text)
+        finally:
+            cancelled.set()
+
+    async with bench(tmp_path, notes(hang)) as made:
+        session = await made.login()
+        execution_id = (await made.submit(session)).execution.execution_id
+        await eventually(lambda: code.seen)
+        # Recorded beside the runner, as the log's feed brings the record of another process.
+        await made.executions.submit(execution_id, *commands("acc_1", Cancel("asked")))
+        await cancelled.wait()
+        await eventually(lambda: made.runner.running == made.runner.busy == 0)
+        assert await made.events(execution_id) == ["accept", "start", "cancel"]
 
 
 @asynchronous

@@ -305,6 +305,23 @@ async def test_a_redirect_is_not_followed(tmp_path: Path) -> None:
 
 
 @scenario()
+async def test_the_list_shows_nothing_of_a_removed_webhook_of_the_same_name(tmp_path: Path) -> None:
+    with served(tmp_path) as (server, receiver):
+        async with administrator(server) as admin:
+            await created(server, admin, receiver.url, "session-ends")
+            receiver.answers = lambda _: 410
+            await visit(server.url, 1)
+            await eventually(lambda: _disabled(admin))
+        server.stop()
+        for command in (("remove", "shop"), ("list",)):
+            assert interlock("webhooks", *command, "--data", server.data).returncode == 0
+        create_webhook(server.data, receiver.url, "session-ends", name="shop")
+        listed = interlock("webhooks", "list", "--data", server.data).stdout
+        assert "enabled" in listed
+        assert "disabled" not in listed
+
+
+@scenario()
 async def test_a_removed_webhook_gets_nothing_more(tmp_path: Path) -> None:
     with served(tmp_path) as (server, receiver):
         async with administrator(server) as admin:

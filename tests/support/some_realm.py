@@ -23,8 +23,8 @@ async def echo(context: Context, parameters: Text) -> Text:
     match parameters.text:
         case "fail":
             raise IntentFailed("it can't be done")
-        case "explode":
-            raise ValueError("password=secret")
+        case text if text.startswith("explode"):
+            raise ValueError(f"password=secret {text}")
         case "block" | "block in a task" as text:
             await (block() if text == "block" else asyncio.create_task(block()))
         case "log":

@@ -71,6 +71,9 @@ def list_webhooks(data: Path, *, as_json: bool) -> None:
         rows = []
         for name, webhook in files.items():
             state, failing, waiting, dead = states.get(name, (None, None, 0, 0))
+            if state is not None and state.created_at_ms != webhook.created_at_ms:
+                # That of a removed webhook of the same name. A running server deletes it.
+                state, failing, waiting, dead = None, None, 0, 0
             disabled = why_disabled(webhook, state)
             told = f"disabled: {disabled}" if disabled is not None else "enabled"
             rows.append((name, webhook.url, " ".join(webhook.scopes), told, failing, waiting, dead))
