@@ -25,14 +25,13 @@ from interlock.client.words import (
 )
 from interlock.machine.closing import Recovery
 from interlock.machine.session.messages import (
-    Accepted,
+    AcceptedMessage,
     CancelRequest,
     ClientMessage,
     Gap,
     Hello,
-    IntentRequest,
     Limits,
-    Outcome,
+    OutcomeMessage,
     Progress,
     RefreshRequest,
     Refused,
@@ -41,6 +40,7 @@ from interlock.machine.session.messages import (
     ServerMessage,
     StreamMessage,
     StreamPosition,
+    SubmitRequest,
     TransitionMessage,
 )
 
@@ -52,7 +52,7 @@ _RETRY_MS: Final = 1000
 class _Intent:
     """One intent whose outcome is not known. ``settled``: on this connection nothing is to be sent for it."""
 
-    def __init__(self, request: IntentRequest) -> None:
+    def __init__(self, request: SubmitRequest) -> None:
         self.request = request
         self.execution_id: str | None = None
         self.settled = False
@@ -85,7 +85,7 @@ class Dialogue:
 
     def submit(self, intent_id: str, name: str, parameters: Any) -> None:
         """Send an intent, or keep it for the next connection."""
-        self._intents[intent_id] = _Intent(IntentRequest(intent_id, name, Raw(msgspec.json.encode(parameters))))
+        self._intents[intent_id] = _Intent(SubmitRequest(intent_id, name, Raw(msgspec.json.encode(parameters))))
         self._flush()
 
     def cancel(self, intent_id: str) -> None:
@@ -138,7 +138,7 @@ class Dialogue:
                 self._go_on(message.epoch, message.offset)
             case Refused():
                 self._refused(message, now_ms)
-            case Accepted() | Progress() | Outcome() if not self._resuming:
+            case AcceptedMessage() | Progress() | OutcomeMessage() if not self._resuming:
                 self._stream(message)
         self._flush()
 
@@ -164,7 +164,7 @@ class Dialogue:
             return
         intent_id = message.intent_id
         match message:
-            case Accepted():
+            case AcceptedMessage():
                 self._unanswered.discard(intent_id)
                 intent.settled = True
                 if intent.execution_id is None:
@@ -174,7 +174,7 @@ class Dialogue:
                 self._out += [
                     IntentProgress(intent_id, message.attempt, msgspec.json.decode(value)) for value in message.data
                 ]
-            case Outcome():
+            case OutcomeMessage():
                 self._unanswered -= {intent_id, message.execution_id}
                 del self._intents[intent_id]
                 self._out.append(

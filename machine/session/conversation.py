@@ -24,7 +24,6 @@ from interlock.machine.session.messages import (
     CancelRequest,
     Gap,
     Hello,
-    IntentRequest,
     Limits,
     PingRequest,
     Pong,
@@ -35,6 +34,7 @@ from interlock.machine.session.messages import (
     ResumeRequest,
     ServerMessage,
     StreamPosition,
+    SubmitRequest,
     TransitionMessage,
     encode,
     parse,
@@ -50,7 +50,7 @@ RESUME_WAIT_MS: Final = 1_000
 _TAKEN_BYTES: Final = 64 * 1024
 """About how many bytes of the stream one ``take`` returns."""
 
-Request = RefreshRequest | IntentRequest | CancelRequest
+Request = RefreshRequest | SubmitRequest | CancelRequest
 """A message that the caller has to answer: see :meth:`Conversation.receive_text`."""
 
 
@@ -143,7 +143,7 @@ class Conversation:
             case ResumeRequest():
                 self._resume(message)
                 return None
-            case IntentRequest() | CancelRequest():
+            case SubmitRequest() | CancelRequest():
                 # A client that resumes does so first.
                 self._held_until_ms = None
         return message
@@ -158,10 +158,10 @@ class Conversation:
         self._authorised_until_ms = until_ms
         self._say(Refreshed(rfc3339(until_ms)))
 
-    def refuse(self, request: IntentRequest | CancelRequest, problem: bytes, retry_after_s: int | None) -> None:
+    def refuse(self, request: SubmitRequest | CancelRequest, problem: bytes, retry_after_s: int | None) -> None:
         """Answer ``request`` with ``problem``, a JSON object."""
         retry = UNSET if retry_after_s is None else retry_after_s
-        if isinstance(request, IntentRequest):
+        if isinstance(request, SubmitRequest):
             self._say(Refused(Raw(problem), intent_id=request.id, retry_after_s=retry))
         else:
             self._say(Refused(Raw(problem), execution_id=request.execution_id, retry_after_s=retry))

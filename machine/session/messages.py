@@ -69,7 +69,7 @@ class Pong(msgspec.Struct, frozen=True, tag_field="type", tag="pong"):
     """The answer to the client's ``ping``."""
 
 
-class Accepted(msgspec.Struct, frozen=True, tag_field="type", tag="accepted"):
+class AcceptedMessage(msgspec.Struct, frozen=True, tag_field="type", tag="accepted"):
     """The intent is recorded as the execution ``execution_id``. ``receipt`` is that of the recorded ``accept``.
 
     It also answers a repeated intent, which records nothing.
@@ -107,7 +107,7 @@ class Progress(msgspec.Struct, frozen=True, tag_field="type", tag="progress"):
     offset: int = 0
 
 
-class Outcome(msgspec.Struct, frozen=True, tag_field="type", tag="outcome"):
+class OutcomeMessage(msgspec.Struct, frozen=True, tag_field="type", tag="outcome"):
     """The execution has ended; none of its ``progress`` follows.
 
     It has ``result`` if it succeeded, else ``reason``; ``error`` describes a failure of the realm's code. ``receipt`` is that
@@ -152,7 +152,7 @@ class PingRequest(msgspec.Struct, frozen=True, tag_field="type", tag="ping", for
     """A request for a ``pong``, to check that the server responds."""
 
 
-class IntentRequest(msgspec.Struct, frozen=True, tag_field="type", tag="intent", forbid_unknown_fields=True):
+class SubmitRequest(msgspec.Struct, frozen=True, tag_field="type", tag="intent", forbid_unknown_fields=True):
     """A request to execute the intent ``name``. The answer is ``accepted`` or ``refused``.
 
     ``id`` is the client's own name for it. The same ``id`` with the same parameters is the same execution, so an intent whose
@@ -180,9 +180,11 @@ class ResumeRequest(msgspec.Struct, frozen=True, tag_field="type", tag="resume",
     offset: Annotated[int, Meta(ge=0)]
 
 
-StreamMessage: TypeAlias = Accepted | Progress | Outcome
-ServerMessage = Hello | TransitionMessage | Refreshed | Pong | Accepted | Refused | Progress | Outcome | Resumed | Gap
-ClientMessage = RefreshRequest | PingRequest | IntentRequest | CancelRequest | ResumeRequest
+StreamMessage: TypeAlias = AcceptedMessage | Progress | OutcomeMessage
+ServerMessage = (
+    Hello | TransitionMessage | Refreshed | Pong | AcceptedMessage | Refused | Progress | OutcomeMessage | Resumed | Gap
+)
+ClientMessage = RefreshRequest | PingRequest | SubmitRequest | CancelRequest | ResumeRequest
 
 _decoder: Final[msgspec.json.Decoder[ClientMessage]] = msgspec.json.Decoder(ClientMessage)
 _encoder: Final = msgspec.json.Encoder()

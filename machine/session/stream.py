@@ -12,7 +12,7 @@ from typing import NamedTuple
 import msgspec
 from msgspec import Raw
 
-from interlock.machine.session.messages import Accepted, Outcome, Progress, StreamMessage, encode
+from interlock.machine.session.messages import AcceptedMessage, OutcomeMessage, Progress, StreamMessage, encode
 
 
 class StreamLimits(msgspec.Struct, frozen=True):
@@ -80,7 +80,7 @@ class Stream:
         """Whether values wait for :meth:`flush`."""
         return bool(self._collected)
 
-    def accept(self, message: Accepted, now_ms: int) -> None:
+    def accept(self, message: AcceptedMessage, now_ms: int) -> None:
         """Append ``message``."""
         self._append(message, now_ms)
 
@@ -105,7 +105,7 @@ class Stream:
         for execution_id in list(self._collected):
             self._progress(execution_id, now_ms)
 
-    def end(self, outcome: Outcome, now_ms: int) -> None:
+    def end(self, outcome: OutcomeMessage, now_ms: int) -> None:
         """Append what the execution emitted, then its ``outcome``."""
         execution_id = outcome.execution_id
         if execution_id in self._collected:

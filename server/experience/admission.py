@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from interlock.server.experience.credentials import DEVICE_COOKIE, cookie_named
 from interlock.server.guard.passwords.hash_queue import Count, Ended, Requester
-from interlock.server.guard.throttling.limits import Kind
+from interlock.server.guard.throttling.limits import LimitedAction
 from interlock.server.guard.throttling.logins import Client, LoginAttempt
 from interlock.server.services import Services
 from interlock.server.surface.accounts import Owner
@@ -47,7 +47,7 @@ def limit_key_of(scope: Any) -> str:
     return limit_key(address_of(scope))
 
 
-def admit(services: Services, scope: Any, kind: Kind) -> None:
+def admit(services: Services, scope: Any, kind: LimitedAction) -> None:
     """Count a request of ``kind`` by its client's address.
 
     Raises:
@@ -58,7 +58,7 @@ def admit(services: Services, scope: Any, kind: Kind) -> None:
         services.limits.of_address(kind, address)
 
 
-def admit_account(services: Services, scope: Any, kind: Kind, subject: str) -> None:
+def admit_account(services: Services, scope: Any, kind: LimitedAction, subject: str) -> None:
     """Count a request of ``kind`` for the account ``subject`` (an anonymous session's id if there is none).
 
     Raises:

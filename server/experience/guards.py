@@ -25,7 +25,7 @@ from interlock.machine.errors import (
 from interlock.server.experience.admission import admit
 from interlock.server.experience.calls import services_for_page, services_of
 from interlock.server.experience.credentials import bearer, caller
-from interlock.server.guard.throttling.limits import Kind
+from interlock.server.guard.throttling.limits import LimitedAction
 
 _log = structlog.get_logger("interlock.admin")
 
@@ -38,7 +38,7 @@ async def own_page(connection: Connection, _: BaseRouteHandler) -> None:
     services_for_page(connection)
 
 
-def admitted(kind: Kind) -> Guard:
+def admitted(kind: LimitedAction) -> Guard:
     """Return a guard that counts a request of ``kind`` by its client's address. It raises RateLimited."""
 
     async def guard(connection: Connection, _: BaseRouteHandler) -> None:

@@ -21,7 +21,14 @@ from msgspec import UNSET, Meta, UnsetType
 from interlock.machine import errors
 from interlock.server.experience.headers import RawHeaders, allowed
 from interlock.server.experience.litestar_internals import parameter_of
-from interlock.server.experience.problem_kinds import BY_STATUS, KINDS, UNKNOWN_SESSION, Kind, Recovery, problem_kinds
+from interlock.server.experience.problem_kinds import (
+    BY_STATUS,
+    KINDS,
+    UNKNOWN_SESSION,
+    ProblemKind,
+    Recovery,
+    problem_kinds,
+)
 from interlock.server.experience.vocabulary import EndReason, Event, State, enum_of
 
 _log = structlog.get_logger("interlock.http")
@@ -216,7 +223,7 @@ def responses(*kinds: type[Exception] | int) -> dict[int, ResponseSpec]:
     """
     always = (400, 500, errors.SurfaceError, errors.SettingsError)
     chosen = [_kind_named(kind) for kind in (*kinds, *always)]
-    by_status: dict[int, list[Kind]] = {}
+    by_status: dict[int, list[ProblemKind]] = {}
     for kind in dict.fromkeys(chosen):
         by_status.setdefault(kind.status, []).append(kind)
     return {
@@ -231,21 +238,21 @@ def responses(*kinds: type[Exception] | int) -> dict[int, ResponseSpec]:
     }
 
 
-def _kind_named(kind: type[Exception] | int) -> Kind:
+def _kind_named(kind: type[Exception] | int) -> ProblemKind:
     if kind is errors.SessionNotFound:
         return UNKNOWN_SESSION
     return KINDS[kind] if isinstance(kind, type) else BY_STATUS[kind]
 
 
-def _example(kind: Kind) -> Example:
+def _example(kind: ProblemKind) -> Example:
     return Example(id=kind.name, summary=kind.title, value=msgspec.to_builtins(_problem(kind, kind.title)))
 
 
-def _problem(kind: Kind, detail: str, **extra: Any) -> Problem:
+def _problem(kind: ProblemKind, detail: str, **extra: Any) -> Problem:
     return Problem(TYPE_PREFIX + kind.name, kind.title, kind.status, detail, kind.recovery, kind.advice, **extra)
 
 
-def _kind(error: Exception) -> Kind:
+def _kind(error: Exception) -> ProblemKind:
     if isinstance(error, RequestRefused):
         return BY_STATUS[error.status]
     if isinstance(error, errors.SessionNotFound):

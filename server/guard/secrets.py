@@ -18,7 +18,7 @@ from interlock.machine.events.scopes import ScopeText
 from interlock.machine.secret.commands import Add, added
 from interlock.server.guard.secret_files import SecretFiles
 
-Kind: TypeAlias = Literal["admin", "client", "subscriber"]
+SecretKind: TypeAlias = Literal["admin", "client", "subscriber"]
 
 _SECRET_BYTES: Final = 32
 _UNKNOWN_HASH: Final = "0" * 64
@@ -38,9 +38,9 @@ class StoredSecret(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit
 class Secrets(SecretFiles[StoredSecret]):
     """The secrets of one kind in ``folder``."""
 
-    def __init__(self, folder: Path, kind: Kind) -> None:
+    def __init__(self, folder: Path, kind: SecretKind) -> None:
         super().__init__(folder, kind, StoredSecret)
-        self._purpose: Kind = kind
+        self._purpose: SecretKind = kind
 
     def held(self) -> list[Add]:
         """Return every secret, as the log records it.

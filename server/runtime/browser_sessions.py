@@ -31,11 +31,11 @@ from interlock.machine.session.machine import authority_of, ensure_usable
 from interlock.machine.session.session import Session, ensure_alive
 from interlock.server.clock import Clock
 from interlock.server.guard.session_devices.kept import Device
-from interlock.server.guard.throttling.limits import Kind, RateLimits
+from interlock.server.guard.throttling.limits import LimitedAction, RateLimits
 from interlock.server.guard.tokens import Tokens
 from interlock.server.runtime.accounts.logins import Login
 from interlock.server.runtime.authenticator import Authenticator, Check, first_good, most_helpful, naming
-from interlock.server.runtime.door import Outcome
+from interlock.server.runtime.door import Recorded
 from interlock.server.runtime.sessions import Sessions
 from interlock.server.telemetry.context import note_session
 
@@ -63,7 +63,7 @@ class Presented(msgspec.Struct, frozen=True):
 class Continuation(msgspec.Struct, frozen=True):
     """The outcome for the session that continues, the sessions to ``mark`` in the browser, and the markers to remove."""
 
-    outcome: Outcome[Session]
+    outcome: Recorded[Session]
     mark: list[Session]
     unmark: list[str]
 
@@ -124,7 +124,7 @@ class BrowserSessions:
             SessionEnded, TokenExpired: every attempt failed as in :meth:`keep`.
         """
 
-        async def choose() -> Outcome[Session]:
+        async def choose() -> Recorded[Session]:
             with suppress(CredentialRefused, SessionNotFound):
                 return await login.record(await self._by_access_token(presented, ensure_usable), presented.device)
             for session in await self._held(presented, login.subject) if presented.by_page else ():
@@ -187,7 +187,7 @@ class BrowserSessions:
             raise most_helpful(found.refused)
         return max(filter(None, receipts), default=None)
 
-    async def keep(self, presented: Presented, outcome: Outcome[Session]) -> Continuation:
+    async def keep(self, presented: Presented, outcome: Recorded[Session]) -> Continuation:
         """Make the session of ``outcome`` the browser's, and end the browser's others.
 
         Raises:
@@ -215,7 +215,7 @@ class BrowserSessions:
             unmark=[each for each in markers if each not in {*alive, *found.others}],
         )
 
-    async def _settle(self, presented: Presented, choose: Callable[[], Awaitable[Outcome[Session]]]) -> Continuation:
+    async def _settle(self, presented: Presented, choose: Callable[[], Awaitable[Recorded[Session]]]) -> Continuation:
         """Keep the session that ``choose`` returns. If another call of the browser has since ended it, choose again."""
         for _ in range(_TRIES - 1):
             outcome = await choose()
@@ -223,7 +223,7 @@ class BrowserSessions:
                 return await self.keep(presented, outcome)
         return await self.keep(presented, await choose())
 
-    async def _resume_or_begin(self, presented: Presented) -> Outcome[Session]:
+    async def _resume_or_begin(self, presented: Presented) -> Recorded[Session]:
         if presented.by_page:
             if presented.kept is not None:
                 self._admit(presented, "refresh")
@@ -239,7 +239,7 @@ class BrowserSessions:
         with self._limits.anonymous():
             return await self._sessions.begin("anonymous")
 
-    async def _exchange(self, presented: Presented, session: Session, rotation: int) -> Outcome[Session]:
+    async def _exchange(self, presented: Presented, session: Session, rotation: int) -> Recorded[Session]:
         """Exchange the refresh token of ``session`` and ``rotation``. It counts per account, or among all anonymous sessions.
 
         A reused token, which ends its session, is not counted. Otherwise a thief could use up the limit, so that the
@@ -311,6 +311,6 @@ class BrowserSessions:
         ensure_alive(session, self._clock.now_ms())
         return session
 
-    def _admit(self, presented: Presented, kind: Kind) -> None:
+    def _admit(self, presented: Presented, kind: LimitedAction) -> None:
         if presented.address is not None:
             self._limits.of_address(kind, presented.address)

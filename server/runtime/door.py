@@ -43,7 +43,7 @@ _OWN_WRITES: Final = 64
 """How many of the server's own writes run at once. Their callbacks run in one turn of the event loop, a few milliseconds."""
 
 
-class Outcome(msgspec.Struct, Generic[InstanceT], frozen=True):
+class Recorded(msgspec.Struct, Generic[InstanceT], frozen=True):
     """The result of commands: the current instance and the records they made (none for a repeat).
 
     ``joined`` is the instance after a joined change.
@@ -167,7 +167,7 @@ class Door(Generic[InstanceT]):
         under: Authority | None = None,
         along: Along | None = None,
         joined: Change[Any] | None = None,
-    ) -> Outcome[InstanceT]:
+    ) -> Recorded[InstanceT]:
         """Decide ``asked`` in order and record them durably as one batch: all or none.
 
         All followers of the log have processed the records when this returns. ``under`` is the authority that the caller has
@@ -215,7 +215,7 @@ class Door(Generic[InstanceT]):
         *,
         under: Authority | None = None,
         along: Along | None = None,
-    ) -> Outcome[InstanceT]:
+    ) -> Recorded[InstanceT]:
         """Submit a command that must eventually be written. While the storage is overloaded, wait and retry.
 
         ``under``, ``along``: as for :meth:`submit`.
@@ -323,7 +323,7 @@ class Door(Generic[InstanceT]):
 
 async def _submit_once(
     log: TransitionLog, changes: list[Change[Any]], under: Authority | None, *, first_try: bool
-) -> list[Outcome[Any]]:
+) -> list[Recorded[Any]]:
     taken: list[Change[Any]] = []
     steps: list[list[Step]] = []
     shown = {} if under is None else {(each.kind, each.instance_id): each for each in under.all()}
@@ -345,7 +345,7 @@ async def _submit_once(
     appended.add_done_callback(lambda future: _settle(future, changes, steps, answered))
     records = await answered
     return [
-        Outcome(
+        Recorded(
             own_steps[-1].instance
             if own_records[0].transition is own_steps[0].transition
             else await change.door.load(change.instance_id),

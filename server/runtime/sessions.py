@@ -24,7 +24,7 @@ from interlock.machine.session.session import Session, ensure_alive, touch_due
 from interlock.server.clock import Clock
 from interlock.server.guard.session_devices.kept import Device, SessionDevices
 from interlock.server.ids import new_session_id
-from interlock.server.runtime.door import Change, Door, Outcome, commands
+from interlock.server.runtime.door import Change, Door, Recorded, commands
 from interlock.server.runtime.feed import Feed
 from interlock.server.surface.log import Along
 from interlock.server.system.newest import keep_newest
@@ -60,7 +60,7 @@ class Sessions(Door[Session]):
         along: Along | None = None,
         joined: Change[Any] | None = None,
         device: Device | None = None,
-    ) -> Outcome[Session]:
+    ) -> Recorded[Session]:
         """Create a session under ``policy``, or the server's, and submit ``more`` to it, in one durable batch.
 
         ``device``: of the client, if ``actor`` is its account.
@@ -79,7 +79,7 @@ class Sessions(Door[Session]):
         *,
         under: Authority | None = None,
         device: Device | None = None,
-    ) -> Outcome[Session]:
+    ) -> Recorded[Session]:
         """Exchange the refresh token of ``epoch`` and ``rotation``, whose MAC the guard has checked.
 
         A token that a single browser or program may still hold is exchanged: the newest one, one whose response was lost, or
@@ -141,7 +141,7 @@ class Sessions(Door[Session]):
         along: Along | None = None,
         joined: Change[Any] | None = None,
         device: Device | None = None,
-    ) -> Outcome[Session]:
+    ) -> Recorded[Session]:
         """Record ``login``: upgrade ``session``, or create one that belongs to the subject from its first moment.
 
         ``policy``: that of a new session, if not the server's. ``device``: the client's. ``under``, ``along``, ``joined``: as
@@ -204,7 +204,7 @@ class Sessions(Door[Session]):
         under: Authority | None = None,
         along: Along | None = None,
         joined: Change[Any] | None = None,
-    ) -> Outcome[Session]:
+    ) -> Recorded[Session]:
         """Submit ``data``. If the session has just ended, raise SessionEnded instead of TransitionRefused."""
         try:
             return await self.submit(session_id, *commands(actor, data), under=under, along=along, joined=joined)

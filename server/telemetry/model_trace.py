@@ -27,7 +27,7 @@ from interlock.spec.model.trace.lines import (
     Append,
     Close,
     Drop,
-    Kind,
+    InstanceKind,
     Line,
     Open,
     Recover,
@@ -37,7 +37,7 @@ from interlock.spec.model.trace.lines import (
 
 _log = structlog.get_logger("interlock.model_trace")
 
-_KINDS: Final[dict[str, Kind]] = {kind: kind for kind in get_args(Kind)}
+_KINDS: Final[dict[str, InstanceKind]] = {kind: kind for kind in get_args(InstanceKind)}
 """The lifecycles that are traced."""
 
 _APPEND: Final = b'{"type":"append",'

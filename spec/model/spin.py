@@ -49,7 +49,7 @@ def _unheard(_states: int) -> None:
     """Ignore progress; the default."""
 
 
-class Outcome(msgspec.Struct, frozen=True):
+class SearchResult(msgspec.Struct, frozen=True):
     """The result of a complete search. ``story`` has the told steps of the counterexample; empty if every promise holds."""
 
     states: int
@@ -116,7 +116,7 @@ def verify(
     optimisation: int = 1,
     timeout_s: float,
     progress: Callable[[int], None] = _unheard,
-) -> Outcome:
+) -> SearchResult:
     """Search every execution of ``program``.
 
     ``shortest`` searches breadth first, which gives the shortest counterexample. It needs more memory and works only for
@@ -208,7 +208,7 @@ def _run(command: list[str], folder: Path, timeout_s: float, progress: Callable[
     return output
 
 
-def _read(output: str, story: tuple[str, ...], can_tell: frozenset[str]) -> Outcome:
+def _read(output: str, story: tuple[str, ...], can_tell: frozenset[str]) -> SearchResult:
     for trouble in ("max search depth too small", "out of memory", "hash table full", "aborting"):
         if trouble in output:
             raise SearchFailed(trouble)
@@ -217,7 +217,7 @@ def _read(output: str, story: tuple[str, ...], can_tell: frozenset[str]) -> Outc
         raise SearchFailed(output.strip()[-2000:] or "the verifier said nothing")
     if bool(int(found[2])) != bool(story):
         raise SearchFailed("the verifier reports an error and has no trail, or the other way round")
-    return Outcome(
+    return SearchResult(
         states=_number(r"(\d+) states, stored", output),
         transitions=_number(r"(\d+) transitions", output),
         depth=int(found[1]),

@@ -23,7 +23,7 @@ _PARTIES: Final = ("tab 1", "tab 2", "tab 3", "the thief")
 
 
 def describe(steps: Iterable[str], claim: str | None = None) -> list[str]:
-    """Return the steps of ``interlock.spec.model.spin.Outcome.story`` as sentences, ending with the broken property.
+    """Return the steps of ``interlock.spec.model.spin.SearchResult.story`` as sentences, ending with the broken property.
 
     ``claim`` is the property of a liveness check. No step of such a story breaks it, but a cycle in which it never holds.
     """

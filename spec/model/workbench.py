@@ -12,7 +12,7 @@ import msgspec
 from interlock.spec.model.checks import CHECKS, Check
 from interlock.spec.model.mutants.programs import Mutant, program
 from interlock.spec.model.mutants.seeded import MUTANTS
-from interlock.spec.model.spin import Outcome, Program, SearchFailed, verify
+from interlock.spec.model.spin import Program, SearchFailed, SearchResult, verify
 from interlock.spec.model.story import describe
 from interlock.spec.transitions import Lifecycle
 
@@ -38,7 +38,7 @@ class Result(msgspec.Struct, frozen=True):
     kind: str
     properties: tuple[str, ...]
     good: bool
-    outcome: Outcome | None = None
+    outcome: SearchResult | None = None
     story: tuple[str, ...] = ()
     trouble: str = ""
 
@@ -88,7 +88,7 @@ def _check(check: Check, progress: Progress, *, deep: bool) -> Result:
     return msgspec.structs.replace(described, outcome=outcome, good=True)
 
 
-def _untaken(lifecycle: Lifecycle, outcome: Outcome) -> list[str]:
+def _untaken(lifecycle: Lifecycle, outcome: SearchResult) -> list[str]:
     """Return the declared transitions that no execution recorded."""
     rows = enumerate(lifecycle.transitions, 1)
     return [

@@ -20,7 +20,7 @@ from interlock.machine.errors import IntentReused, RateLimited, TooManyExecution
 from interlock.machine.execution.execution import Execution
 from interlock.machine.session.machine import authority_of
 from interlock.machine.session.session import Session
-from interlock.server.runtime.executions.executions import Accepted, Executions
+from interlock.server.runtime.executions.executions import Acceptance, Executions
 from interlock.server.services import Services
 from interlock.server.telemetry.metrics import PrometheusMetrics
 from interlock.server.telemetry.repeats import SOURCES_OF_A_KIND
@@ -37,7 +37,7 @@ from tests.support.wire import log_in, services_in
 REALM = "tests.support.some_realm:realm"
 
 
-async def submit(services: Services, session: Session, text: str, intent_id: str = "") -> Accepted:
+async def submit(services: Services, session: Session, text: str, intent_id: str = "") -> Acceptance:
     raw = msgspec.json.encode({"text": text})
     return await services.executions.accept(session, authority_of(session), intent_id or text, "some_realm.echo", raw)
 

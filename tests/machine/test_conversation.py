@@ -16,11 +16,11 @@ from interlock.machine.session.commands import Connect, Data, Reauthenticate, Re
 from interlock.machine.session.conversation import Conversation
 from interlock.machine.session.machine import SESSION_MACHINE
 from interlock.machine.session.messages import (
-    Accepted,
+    AcceptedMessage,
     CancelRequest,
-    IntentRequest,
     Limits,
     RefreshRequest,
+    SubmitRequest,
 )
 from interlock.machine.session.session import Session
 from interlock.machine.session.stream import Stream, StreamLimits
@@ -213,7 +213,7 @@ def test_an_intent_is_for_the_caller_to_answer() -> None:
     conversation = _conversation()
     text = '{"type":"intent","id":"i","name":"notes.create","parameters":{"a": [1]}}'
     request = conversation.receive_text(text)
-    assert isinstance(request, IntentRequest)
+    assert isinstance(request, SubmitRequest)
     assert (request.id, request.name, bytes(request.parameters)) == ("i", "notes.create", b'{"a": [1]}')
     assert _said(conversation) == []
     conversation.refuse(request, b'{"status":429}', 3)
@@ -235,7 +235,7 @@ def test_the_stream_has_no_part_in_the_limit_of_waiting_messages() -> None:
     conversation = _conversation(outbox_limit=2, stream=stream)
     conversation.tick(10_000)
     for n in range(10):
-        stream.accept(Accepted(f"i{n}", f"exe{n}", _CONNECT.receipt), 0)
+        stream.accept(AcceptedMessage(f"i{n}", f"exe{n}", _CONNECT.receipt), 0)
     assert [message["offset"] for message in _said(conversation)] == list(range(1, 11))
     assert conversation.closing is None
 
@@ -245,7 +245,7 @@ def test_a_client_that_reads_too_slowly_hears_of_the_gap() -> None:
     conversation = _conversation(stream=stream)
     conversation.tick(10_000)
     for n in range(13):
-        stream.accept(Accepted(f"i{n}", f"exe{n}", _CONNECT.receipt), 0)
+        stream.accept(AcceptedMessage(f"i{n}", f"exe{n}", _CONNECT.receipt), 0)
     said = _said(conversation)
     assert said[0] == {"type": "gap", "epoch": "e", "offset": 3}
     assert [message["offset"] for message in said[1:]] == list(range(4, 14))
@@ -256,7 +256,7 @@ def test_a_large_stream_is_taken_in_parts() -> None:
     conversation = _conversation(stream=stream)
     conversation.tick(10_000)
     for n in range(4):
-        stream.accept(Accepted("i" * 30_000, f"exe{n}", _CONNECT.receipt), 0)
+        stream.accept(AcceptedMessage("i" * 30_000, f"exe{n}", _CONNECT.receipt), 0)
     assert [len(conversation.take()) for _ in range(3)] == [2, 2, 0]
 
 
@@ -264,7 +264,7 @@ def test_the_next_tick_is_due_when_a_message_waits_for_a_resume() -> None:
     stream = _stream()
     conversation = _conversation(until_ms=300_000, stream=stream)
     assert conversation.deadline_ms == 300_000
-    stream.accept(Accepted("i", "exe", _CONNECT.receipt), 0)
+    stream.accept(AcceptedMessage("i", "exe", _CONNECT.receipt), 0)
     assert conversation.deadline_ms == 1_000
     conversation.tick(1_000)
     assert conversation.deadline_ms == 300_000

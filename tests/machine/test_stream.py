@@ -15,7 +15,7 @@ from interlock.machine.ledger import Receipt, parse
 from interlock.machine.machines import MACHINES
 from interlock.machine.session.conversation import Conversation
 from interlock.machine.session.machine import SESSION_MACHINE
-from interlock.machine.session.messages import Accepted, Limits, Outcome
+from interlock.machine.session.messages import AcceptedMessage, Limits, OutcomeMessage
 from interlock.machine.session.stream import Stream, StreamLimits
 from tests.machine.samples import CREATE, LOGIN, OPEN, Step, history, rows_of
 
@@ -30,12 +30,12 @@ def _stream(**limits: int) -> Stream:
     return Stream("e", msgspec.structs.replace(_LIMITS, **limits))
 
 
-def _accepted(name: str) -> Accepted:
-    return Accepted(f"intent of {name}", name, _RECEIPT)
+def _accepted(name: str) -> AcceptedMessage:
+    return AcceptedMessage(f"intent of {name}", name, _RECEIPT)
 
 
-def _outcome(name: str) -> Outcome:
-    return Outcome(name, f"intent of {name}", "succeeded", _RECEIPT, result=Raw(b"1"))
+def _outcome(name: str) -> OutcomeMessage:
+    return OutcomeMessage(name, f"intent of {name}", "succeeded", _RECEIPT, result=Raw(b"1"))
 
 
 def _read(stream: Stream, offset: int = 0) -> list[dict[str, Any]]:

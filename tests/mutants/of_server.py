@@ -30,7 +30,7 @@ OF_SERVER: Final[tuple[Mutant, ...]] = (
             replace(
                 "records = await answered",
                 """
-                return [Outcome(own[-1].instance, [Record(0, each.transition, b'') for each in own]) for own in steps]
+                return [Recorded(own[-1].instance, [Record(0, each.transition, b'') for each in own]) for own in steps]
                 ...
                 """,
             ),

@@ -18,7 +18,7 @@ import pytest
 from interlock.machine.session.commands import Authenticate, Connect
 from interlock.machine.session.session import Session
 from interlock.server.app import app_over
-from interlock.server.runtime.door import Outcome
+from interlock.server.runtime.door import Recorded
 from interlock.server.services import Services
 from interlock.server.settings import Settings
 from interlock.server.wiring import open_services
@@ -78,7 +78,7 @@ async def test_a_login_overtaken_by_a_password_change_is_refused(
         subject = (await http.post("/api/auth/register", json=ADA)).raise_for_status().json()["subject"]
         authenticate = services.sessions.authenticate
 
-        async def late(*arguments: Any, **named: Any) -> Outcome[Session]:
+        async def late(*arguments: Any, **named: Any) -> Recorded[Session]:
             owner = await services.accounts.by_id(subject)
             assert owner is not None
             change = services.accounts.password_change(owner, "another hash")

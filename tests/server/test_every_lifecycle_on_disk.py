@@ -14,7 +14,7 @@ from interlock.machine.errors import RecordRefused, TransitionRefused
 from interlock.machine.execution.commands import Effects, Interrupt, Start, execution_id_of
 from interlock.machine.execution.machine import EXECUTION_MACHINE
 from interlock.machine.machine import Command, id_of
-from interlock.server.runtime.door import Door, Outcome
+from interlock.server.runtime.door import Door, Recorded
 from interlock.server.runtime.feed import Feed
 from interlock.server.surface.log import Step
 from interlock.server.surface.sqlite.files import open_surface
@@ -78,5 +78,5 @@ async def test_one_intent_submitted_at_two_doors_at_once_is_accepted_once(tmp_pa
             for number in range(16)
         ]
         answers = await asyncio.gather(*asked, return_exceptions=True)
-        assert Counter(map(type, answers)) == {Outcome: 1, TransitionRefused: 15}
+        assert Counter(map(type, answers)) == {Recorded: 1, TransitionRefused: 15}
         assert [each.transition.instance_id for each in await surface.log.after(0, 99)] == [execution_id]

@@ -17,7 +17,7 @@ from interlock.machine.session.commands import Authenticate
 from interlock.machine.session.session import Session
 from interlock.server.app import app_over
 from interlock.server.guard.oidc.id_tokens import VerifiedIdentity
-from interlock.server.runtime.door import Outcome
+from interlock.server.runtime.door import Recorded
 from interlock.server.settings import Settings
 from interlock.server.wiring import open_services
 from tests.support.asynchronous import asynchronous
@@ -178,7 +178,7 @@ async def test_an_exchange_overtaken_by_a_disable_is_refused(tmp_path: Path, mon
             authenticate = services.sessions.authenticate
             begun: list[Session] = []
 
-            async def late(session: Session | None, login: Authenticate, **named: Any) -> Outcome[Session]:
+            async def late(session: Session | None, login: Authenticate, **named: Any) -> Recorded[Session]:
                 await services.accounts.ask(login.subject, "admin:eve", Disable())
                 outcome = await authenticate(session, login, **named)
                 begun.append(outcome.instance)

@@ -36,7 +36,7 @@ from interlock.machine.session.commands import (
 )
 from interlock.machine.session.machine import SESSION_MACHINE
 from interlock.machine.session.session import Session
-from interlock.server.runtime.door import Outcome
+from interlock.server.runtime.door import Recorded
 from interlock.server.runtime.feed import Feed
 from interlock.server.runtime.recovery import disconnect_orphans
 from interlock.server.runtime.sessions import Sessions
@@ -110,7 +110,7 @@ class Service(RuleBasedStateMachine):
     def failed(failure: str) -> None:
         raise AssertionError(failure)
 
-    def note(self, session_id: str, outcome: Outcome[Session]) -> None:
+    def note(self, session_id: str, outcome: Recorded[Session]) -> None:
         noted = self.acknowledged.setdefault(session_id, {})
         for record in outcome.records:
             assert noted.setdefault(record.transition.version, record) == record, "one version, two records"
@@ -122,7 +122,7 @@ class Service(RuleBasedStateMachine):
     def pick(self, number: int) -> str:
         return self.known[number % len(self.known)]
 
-    async def submit(self, session_id: str, asked: tuple[Command, ...]) -> Outcome[Session] | InterlockError:
+    async def submit(self, session_id: str, asked: tuple[Command, ...]) -> Recorded[Session] | InterlockError:
         try:
             outcome = await self.sessions.submit(session_id, *asked)
         except InterlockError as refused:
@@ -175,7 +175,7 @@ class Service(RuleBasedStateMachine):
         if not first:
             return
         outcome = self.run_async(self.submit(session_id, asked))
-        if isinstance(outcome, Outcome):
+        if isinstance(outcome, Recorded):
             assert outcome.records[0] == first[0]
             assert [record.transition.command_id for record in outcome.records] == [each.command_id for each in asked]
             assert outcome.instance == before

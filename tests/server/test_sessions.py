@@ -21,7 +21,7 @@ from interlock.machine.ledger import Record
 from interlock.machine.machine import Authority, Command, InstanceT, Machine
 from interlock.machine.session.commands import Authenticate, Connect, Create, Disconnect, Reauthenticate, Touch
 from interlock.machine.session.machine import SESSION_MACHINE
-from interlock.server.runtime.door import Outcome, commands
+from interlock.server.runtime.door import Recorded, commands
 from interlock.server.runtime.feed import Feed
 from interlock.server.runtime.recovery import disconnect_orphans
 from interlock.server.runtime.sessions import Sessions
@@ -144,7 +144,7 @@ async def test_commands_to_one_session_are_taken_in_turn() -> None:
         *(door.sessions.submit(session.session_id, *commands("ada", Connect(f"con-{n}", "node-1"))) for n in range(5)),
         return_exceptions=True,
     )
-    assert [isinstance(outcome, Outcome) for outcome in outcomes] == [True, True, True, False, False]
+    assert [isinstance(outcome, Recorded) for outcome in outcomes] == [True, True, True, False, False]
     refused = outcomes[-1]
     assert isinstance(refused, TransitionRefused)
     assert refused.guard == "below_connection_limit"
@@ -242,7 +242,7 @@ async def test_of_concurrent_logins_on_a_session_one_subject_gets_it() -> None:
         *(door.sessions.authenticate(session, Authenticate(subject, "password")) for subject in ("ada", "bob")),
         return_exceptions=True,
     )
-    assert isinstance(outcomes[0], Outcome)
+    assert isinstance(outcomes[0], Recorded)
     assert outcomes[0].instance.subject == "ada"
     assert isinstance(outcomes[1], TransitionRefused)
     assert outcomes[1].guard == "same_subject"

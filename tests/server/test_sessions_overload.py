@@ -17,7 +17,7 @@ from interlock.machine.ledger import Record
 from interlock.machine.machine import Authority, InstanceT, Machine
 from interlock.machine.session.commands import Authenticate, Connect, Create, Revoke, Touch
 from interlock.machine.session.machine import SESSION_MACHINE
-from interlock.server.runtime.door import Outcome, commands
+from interlock.server.runtime.door import Recorded, commands
 from interlock.server.surface.log import Step
 from interlock.server.surface.memory import MemoryLog
 from tests.support.asynchronous import asynchronous
@@ -71,7 +71,7 @@ async def test_an_overloaded_log_leaves_memory_exact() -> None:
         *(door.sessions.submit(session.session_id, *commands("ada", Touch())) for session in (one, two)),
         return_exceptions=True,
     )
-    assert [type(outcome) for outcome in outcomes] == [Outcome, Overloaded]
+    assert [type(outcome) for outcome in outcomes] == [Recorded, Overloaded]
     assert await door.sessions.load(two.session_id) == two
     assert await door.log.load(SESSION_MACHINE, two.session_id) == two
 

@@ -30,7 +30,7 @@ from interlock.server.experience.sockets.closings import closing_for
 from interlock.server.runtime.authenticator import Authentication
 from interlock.server.runtime.connection_limits import ConnectionLimits
 from interlock.server.runtime.connections import Connections
-from interlock.server.runtime.door import Outcome, commands
+from interlock.server.runtime.door import Recorded, commands
 from interlock.server.surface.tickets import Ticket
 from tests.support.asynchronous import asynchronous
 from tests.support.forging import claims_of
@@ -266,7 +266,7 @@ async def test_a_disconnect_refused_by_an_overloaded_log_is_recorded_later(
         submit = services.sessions.submit
         refusals = [Overloaded(retry_after_s=0), Overloaded(retry_after_s=0)]
 
-        async def busy(session_id: str, *asked: Command, **named: Any) -> Outcome[Session]:
+        async def busy(session_id: str, *asked: Command, **named: Any) -> Recorded[Session]:
             if isinstance(asked[0].data, Disconnect) and refusals:
                 raise refusals.pop()
             return await submit(session_id, *asked, **named)

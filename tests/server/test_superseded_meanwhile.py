@@ -24,7 +24,7 @@ from interlock.machine.session.commands import Authenticate, Reauthenticate, Rev
 from interlock.machine.session.session import Session
 from interlock.server.app import app_over
 from interlock.server.runtime.browser_sessions import Presented
-from interlock.server.runtime.door import Outcome, commands
+from interlock.server.runtime.door import Recorded, commands
 from interlock.server.services import Services
 from tests.support import errands
 from tests.support.asynchronous import asynchronous
@@ -225,7 +225,7 @@ async def test_a_browser_of_a_lost_account_replaces_no_session(tmp_path: Path) -
         )
         await ada.services.accounts.submit(own.subject or "", *commands("elsewhere", Disable()))
         with pytest.raises(TokenExpired):
-            await ada.services.browser_sessions.keep(shown, Outcome(own, []))
+            await ada.services.browser_sessions.keep(shown, Recorded(own, []))
         assert not (await sessions.load(ada.other.session_id)).ended
         await ada.services.accounts.submit(own.subject or "", *commands("elsewhere", Enable()))
 

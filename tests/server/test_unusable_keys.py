@@ -12,13 +12,13 @@ from structlog.testing import capture_logs
 
 from interlock.machine.errors import CredentialInvalid, KeysUnavailable, SettingsError
 from interlock.server.guard.keys import keyring, rotation
-from interlock.server.guard.keys.keyset import Keys, Kind, create_signing_key, key_file, key_files, load_keys
+from interlock.server.guard.keys.keyset import KeyPurpose, Keys, create_signing_key, key_file, key_files, load_keys
 from interlock.server.guard.keys.rotation import rotate
 from tests.support.keyring import SID, KeyServer, new_key_file, token
 from tests.support.running import eventually, run
 from tests.support.steps import Story
 
-KINDS: dict[bool, Kind] = {False: "signing", True: "refresh"}
+KINDS: dict[bool, KeyPurpose] = {False: "signing", True: "refresh"}
 
 
 @pytest.fixture

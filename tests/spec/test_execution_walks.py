@@ -16,7 +16,7 @@ from interlock.machine.machine import Command, Machine
 from interlock.machine.session.commands import Authenticate, Create, Policy, Revoke
 from interlock.machine.session.machine import SESSION_MACHINE
 from interlock.spec.model.trace.checker import check
-from interlock.spec.model.trace.lines import Ack, Append, Kind, Line, Recover, TraceFault
+from interlock.spec.model.trace.lines import Ack, Append, InstanceKind, Line, Recover, TraceFault
 from interlock.spec.model.trace.validation import validate
 
 NODE = "node-1"
@@ -30,7 +30,7 @@ class Server:
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)  # noqa: S311  # a test's choices
         self.lines: list[Line] = []
-        self.held: dict[tuple[Kind, str], Any] = {}
+        self.held: dict[tuple[InstanceKind, str], Any] = {}
         self.position = self.commands = 0
         self.life = 1
         self.own: set[str] = set()
@@ -46,7 +46,7 @@ class Server:
     def say_recovered(self) -> None:
         self.lines.append(Recover(NODE, f"life-{self.life}", self.position))
 
-    def record(self, kind: Kind, instance_id: str, data: Data | Any, *, written: bool = True) -> bool:
+    def record(self, kind: InstanceKind, instance_id: str, data: Data | Any, *, written: bool = True) -> bool:
         """Record ``data`` and say so, unless the server is killed before it has ``written`` the line."""
         machine: Machine[Any] = SESSION_MACHINE if kind == "session" else EXECUTION_MACHINE
         before = self.held.get((kind, instance_id)) or machine.absent(instance_id)

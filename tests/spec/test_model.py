@@ -18,7 +18,7 @@ from interlock.spec.model.bounds import GROUPS, described
 from interlock.spec.model.checks import CHECKS
 from interlock.spec.model.mutants.programs import Mutant, mutated, program
 from interlock.spec.model.mutants.seeded import MUTANTS
-from interlock.spec.model.spin import MODEL, Outcome, Program, SearchFailed, SpinMissing, relation, require, verify
+from interlock.spec.model.spin import MODEL, Program, SearchFailed, SearchResult, SpinMissing, relation, require, verify
 from interlock.spec.model.story import describe
 from interlock.spec.model.workbench import catch_all, check_all
 from interlock.spec.promela import promela
@@ -208,7 +208,7 @@ def test_a_check_that_never_records_a_declared_transition_fails(
     first = f"{creation.event} (none → {creation.target})"
     numbers = frozenset(range(1, len(lifecycle.transitions) + 1))
     for missing, trouble in ((frozenset({1}), f"never recorded: {first}; "), (frozenset(), "")):
-        outcome = Outcome(1, 1, 1, 0.1, 1.0, (), frozenset(), numbers - missing)
+        outcome = SearchResult(1, 1, 1, 0.1, 1.0, (), frozenset(), numbers - missing)
         monkeypatch.setattr("interlock.spec.model.workbench.verify", lambda *_, result=outcome, **__: result)
         (result,) = check_all(deep=False, jobs=1, only=[check])
         assert (result.good, result.trouble.startswith(trouble)) == (not missing, True)

@@ -12,7 +12,7 @@ from interlock.machine.machines import MACHINES
 from interlock.spec.lifecycles import EXECUTION, SESSION
 from interlock.spec.model.trace.checker import Summary, check
 from interlock.spec.model.trace.execution_rules import GUARDS as EXECUTION_GUARDS
-from interlock.spec.model.trace.lines import EVENT_DATA, Append, Kind, Recover, TraceFault, parse
+from interlock.spec.model.trace.lines import EVENT_DATA, Append, InstanceKind, Recover, TraceFault, parse
 from interlock.spec.model.trace.session_facts import FOLDS, GUARDS
 from interlock.spec.model.trace.session_rules import Fold
 from interlock.spec.model.trace.split import by_session
@@ -186,7 +186,7 @@ def test_no_trace_and_an_empty_one_are_accepted() -> None:
 
 
 def test_checker_and_machine_agree_on_every_events_data() -> None:
-    assert EVENT_DATA.keys() == set(get_args(Kind))
+    assert EVENT_DATA.keys() == set(get_args(InstanceKind))
     for kind, events in EVENT_DATA.items():
         machine = MACHINES.get(kind)
         assert machine is not None

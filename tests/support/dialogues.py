@@ -22,7 +22,7 @@ from interlock.machine.session.commands import (
 )
 from interlock.machine.session.conversation import Conversation, Request
 from interlock.machine.session.machine import SESSION_MACHINE
-from interlock.machine.session.messages import Accepted, EndState, IntentRequest, Limits, Outcome
+from interlock.machine.session.messages import AcceptedMessage, EndState, Limits, OutcomeMessage, SubmitRequest
 from interlock.machine.session.stream import Stream, StreamLimits
 from tests.machine.samples import CREATE, LOGIN, Step, history, rows_of
 from tests.support.source import ROOT
@@ -157,7 +157,7 @@ class _Server:
         stream, now_ms = self._stream, self._now_ms
         match what:
             case "accepted":
-                stream.accept(Accepted(parts[0], parts[1], _RECEIPT), now_ms)
+                stream.accept(AcceptedMessage(parts[0], parts[1], _RECEIPT), now_ms)
             case "refused":
                 self._refuse(*about.split(" ", 1))
             case "progress":
@@ -179,12 +179,12 @@ class _Server:
                 raise AssertionError(f"unknown happening: {what}")
 
     def _refuse(self, intent_id: str, problem: str) -> None:
-        (request,) = (each for each in self._asked if isinstance(each, IntentRequest) and each.id == intent_id)
+        (request,) = (each for each in self._asked if isinstance(each, SubmitRequest) and each.id == intent_id)
         self._open.refuse(request, problem.encode(), None)
 
 
-def _outcome(execution_id: str, intent_id: str, state: str, value: str) -> Outcome:
-    ended = Outcome(execution_id, intent_id, cast("EndState", state), _RECEIPT)
+def _outcome(execution_id: str, intent_id: str, state: str, value: str) -> OutcomeMessage:
+    ended = OutcomeMessage(execution_id, intent_id, cast("EndState", state), _RECEIPT)
     if state == "succeeded":
         return msgspec.structs.replace(ended, result=Raw(value.encode()))
     return msgspec.structs.replace(ended, reason=value)

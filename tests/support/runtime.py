@@ -21,7 +21,7 @@ from interlock.machine.session.session import Session
 from interlock.realm import Realm, Realms
 from interlock.server.runtime.accounts.accounts import Accounts
 from interlock.server.runtime.door import commands
-from interlock.server.runtime.executions.executions import Accepted, Executions
+from interlock.server.runtime.executions.executions import Acceptance, Executions
 from interlock.server.runtime.executions.live import ExecutionLimits
 from interlock.server.runtime.executions.runner import Runner
 from interlock.server.runtime.feed import Feed
@@ -118,7 +118,7 @@ class Bench:
 
     async def submit(
         self, session: Session, name: str = "notes.create", text: str = "hello", *, intent_id: str = "i1"
-    ) -> Accepted:
+    ) -> Acceptance:
         parameters = msgspec.json.encode(Text(text))
         return await self.executions.accept(session, authority_of(session), intent_id, name, parameters)
 

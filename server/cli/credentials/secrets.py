@@ -13,7 +13,7 @@ from interlock.machine.times import rfc3339
 from interlock.server.cli.errors import data_option, errors_as_messages, json_option, keys_folder, print_listed
 
 if TYPE_CHECKING:
-    from interlock.server.guard.secrets import Kind
+    from interlock.server.guard.secrets import SecretKind
 
 scope_option = click.option(
     "--scope",
@@ -25,7 +25,7 @@ scope_option = click.option(
 )
 
 
-def _commands(group: click.RichGroup, purpose: Kind, opens: str) -> click.RichGroup:
+def _commands(group: click.RichGroup, purpose: SecretKind, opens: str) -> click.RichGroup:
     """Add to ``group`` the commands for the secrets of ``purpose``, and return it. ``opens`` says what one is for."""
 
     def options(command: Callable[..., None]) -> Callable[..., None]:

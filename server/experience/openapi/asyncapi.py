@@ -12,12 +12,11 @@ from litestar.openapi.plugins import OpenAPIRenderPlugin
 
 from interlock.machine.session.messages import (
     SUBPROTOCOL,
-    Accepted,
+    AcceptedMessage,
     CancelRequest,
     ClientMessage,
     Gap,
-    IntentRequest,
-    Outcome,
+    OutcomeMessage,
     PingRequest,
     Pong,
     Refreshed,
@@ -27,6 +26,7 @@ from interlock.machine.session.messages import (
     ResumeRequest,
     ServerMessage,
     StreamMessage,
+    SubmitRequest,
 )
 from interlock.server.experience.problems import Problem
 
@@ -39,8 +39,8 @@ _PROTOCOL: Final = "sec-websocket-protocol"
 _ANSWERS: Final[dict[type[msgspec.Struct], tuple[type[msgspec.Struct], ...]]] = {
     RefreshRequest: (Refreshed,),
     PingRequest: (Pong,),
-    IntentRequest: (Accepted, Refused),
-    CancelRequest: (Outcome, Refused),
+    SubmitRequest: (AcceptedMessage, Refused),
+    CancelRequest: (OutcomeMessage, Refused),
     ResumeRequest: (Resumed, Gap),
 }
 """The messages that answer each message of the client."""

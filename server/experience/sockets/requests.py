@@ -11,7 +11,7 @@ from interlock.machine.errors import InterlockError, Overloaded
 from interlock.machine.execution.machine import EXECUTION_MACHINE
 from interlock.machine.session.conversation import Conversation
 from interlock.machine.session.machine import authority_of, ensure_authority
-from interlock.machine.session.messages import CancelRequest, IntentRequest
+from interlock.machine.session.messages import CancelRequest, SubmitRequest
 from interlock.machine.session.session import Session
 from interlock.server.experience.problems import TYPE_PREFIX, problem_for
 from interlock.server.services import Services
@@ -23,7 +23,7 @@ UNANSWERED: Final = 16
 
 
 async def answer(
-    services: Services, conversation: Conversation, request: IntentRequest | CancelRequest, *, counted: bool
+    services: Services, conversation: Conversation, request: SubmitRequest | CancelRequest, *, counted: bool
 ) -> None:
     """Do what ``request`` asks for, under the credential of ``conversation``, or refuse it.
 
@@ -31,10 +31,10 @@ async def answer(
     """
     try:
         session = await _session(services, conversation)
-        if counted and isinstance(request, IntentRequest):
+        if counted and isinstance(request, SubmitRequest):
             services.limits.of_account("intent", session.subject or session.session_id)
         session = await services.authenticator.note_activity(session)
-        if isinstance(request, IntentRequest):
+        if isinstance(request, SubmitRequest):
             await _submit(services, session, request)
         else:
             await _cancel(services, session, request)
@@ -43,7 +43,7 @@ async def answer(
 
 
 def refuse(
-    services: Services, conversation: Conversation, request: IntentRequest | CancelRequest, error: Exception
+    services: Services, conversation: Conversation, request: SubmitRequest | CancelRequest, error: Exception
 ) -> None:
     """Answer ``request`` with the problem of ``error``."""
     problem, headers = problem_for(error)
@@ -68,7 +68,7 @@ async def _session(services: Services, conversation: Conversation) -> Session:
     return session
 
 
-async def _submit(services: Services, session: Session, request: IntentRequest) -> None:
+async def _submit(services: Services, session: Session, request: SubmitRequest) -> None:
     """Have the intent recorded. Its ``accepted`` follows from the record; that of a repeat is sent here."""
     if services.draining:
         raise Overloaded

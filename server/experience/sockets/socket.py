@@ -22,7 +22,7 @@ from interlock.machine.errors import (
 from interlock.machine.ledger import Record
 from interlock.machine.session.commands import Disconnect
 from interlock.machine.session.conversation import Conversation
-from interlock.machine.session.messages import CancelRequest, IntentRequest, Limits, RefreshRequest
+from interlock.machine.session.messages import CancelRequest, Limits, RefreshRequest, SubmitRequest
 from interlock.machine.session.session import FINAL_STATES
 from interlock.server.experience.sockets.closings import closing_for, logged_closing
 from interlock.server.experience.sockets.requests import UNANSWERED, answer, refuse
@@ -217,7 +217,7 @@ class Socket:
             actor = self._subject if by == "client" and code != _ABNORMAL else "server"
             await self._services.sessions.insist(conversation.session_id, actor, disconnect)
 
-    def _begin(self, request: IntentRequest | CancelRequest) -> None:
+    def _begin(self, request: SubmitRequest | CancelRequest) -> None:
         """Answer ``request`` in its own task, or refuse it if the client has too many unanswered ones."""
         if self._unanswered < UNANSWERED:
             self._unanswered += 1
@@ -225,7 +225,7 @@ class Socket:
         else:
             self._context.run(refuse, self._services, self._conversation, request, RateLimited(retry_after_s=1))
 
-    async def _answer(self, request: IntentRequest | CancelRequest) -> None:
+    async def _answer(self, request: SubmitRequest | CancelRequest) -> None:
         await answer(self._services, self._conversation, request, counted=self._counted)
         self._unanswered -= 1
         self._flush()

@@ -18,8 +18,8 @@ from interlock.server.clock import Clock
 from interlock.server.guard.keys.keyset import (
     FileStamp,
     Key,
+    KeyPurpose,
     Keys,
-    Kind,
     assemble,
     key_files,
     load_keys,
@@ -97,7 +97,7 @@ class KeyRing:
         for problem in sorted(self._found.unusable):
             raise SettingsError(problem)
 
-    def held(self, kind: Kind) -> list[Add]:
+    def held(self, kind: KeyPurpose) -> list[Add]:
         """Return the keys of ``kind``, as the log records them. Keys that are unusable for now are included."""
         return [key.added for _, key in self._found.keys.values() if key.kind == kind]
 
@@ -141,7 +141,7 @@ class KeyRing:
             return KeyScan(known, frozenset({_in_words(self._folder, error)}), frozenset()), set()
         for path in paths:
             self._check(path, look)
-        for kind in get_args(Kind):
+        for kind in get_args(KeyPurpose):
             if all(key.kind != kind for _, key in look.keys.values()):
                 look.unusable.add(f"{self._folder} holds no {kind} key any more")
                 look.keys.update({path: (None, key) for path, (_, key) in known.items() if key.kind == kind})

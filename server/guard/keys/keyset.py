@@ -35,7 +35,7 @@ ALGORITHM: Final = "ES256"
 JWKS_MAX_AGE_S: Final = 300
 """How long others may cache the public keys."""
 
-Kind: TypeAlias = Literal["signing", "refresh"]
+KeyPurpose: TypeAlias = Literal["signing", "refresh"]
 
 _REFRESH_KEY_BYTES: Final = 32
 _NAME_BYTES: Final = 6
@@ -59,7 +59,7 @@ class SigningKey(msgspec.Struct, frozen=True):
         return self.kid
 
     @property
-    def kind(self) -> Kind:
+    def kind(self) -> KeyPurpose:
         """The kind of key."""
         return "signing"
 
@@ -80,7 +80,7 @@ class RefreshKey(msgspec.Struct, frozen=True):
         return f"RefreshKey({self.name!r})"
 
     @property
-    def kind(self) -> Kind:
+    def kind(self) -> KeyPurpose:
         """The kind of key."""
         return "refresh"
 

@@ -18,7 +18,7 @@ from interlock.machine.times import rfc3339
 from interlock.server.guard.keys.keyset import (
     JWKS_MAX_AGE_S,
     Key,
-    Kind,
+    KeyPurpose,
     RefreshKey,
     SigningKey,
     create_refresh_key,
@@ -48,7 +48,7 @@ class TokenLifetimes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     access_token_ms: int
     session_ms: int
 
-    def of(self, kind: Kind) -> int:
+    def of(self, kind: KeyPurpose) -> int:
         """Return how long tokens of a key of ``kind`` may live."""
         return self.access_token_ms if kind == "signing" else self.session_ms
 
@@ -60,7 +60,7 @@ class KeyRow(msgspec.Struct, frozen=True):
     """
 
     name: str
-    kind: Kind
+    kind: KeyPurpose
     status: Status
     signs_from_ms: int
     retire_from_ms: int | None

@@ -17,7 +17,7 @@ from interlock.server.guard.passwords.hash_queue import Count, Ended
 from interlock.server.settings import Settings
 from interlock.server.system.addresses import limit_key
 
-Kind: TypeAlias = Literal[
+LimitedAction: TypeAlias = Literal[
     "create_session", "register", "login", "refresh", "ticket", "handshake", "password", "exchange", "intent"
 ]
 """The kind of request. Each kind is counted separately."""
@@ -91,13 +91,13 @@ class RateLimits:
     """The limits by address and by account."""
 
     def __init__(self, settings: Settings, clock: Clock, salt: bytes) -> None:
-        def by_address(kind: Kind, rate: str = settings.limit_address) -> RateLimit:
+        def by_address(kind: LimitedAction, rate: str = settings.limit_address) -> RateLimit:
             return RateLimit(kind, "address", rate, clock, salt)
 
-        def by_account(kind: Kind, rate: str = settings.limit_account) -> RateLimit:
+        def by_account(kind: LimitedAction, rate: str = settings.limit_account) -> RateLimit:
             return RateLimit(kind, "account", rate, clock, salt)
 
-        self._by_address: dict[Kind, RateLimit] = {
+        self._by_address: dict[LimitedAction, RateLimit] = {
             "create_session": by_address("create_session", settings.limit_session_create),
             "login": by_address("login"),
             "register": by_address("register", settings.limit_register),
@@ -108,7 +108,7 @@ class RateLimits:
             "exchange": by_address("exchange"),
         }
         self._anonymous = RateLimit("anonymous", "total", settings.limit_anonymous, clock, salt)
-        self._by_account: dict[Kind, RateLimit] = {
+        self._by_account: dict[LimitedAction, RateLimit] = {
             "login": by_account("login"),
             "refresh": by_account("refresh"),
             "ticket": by_account("ticket"),
@@ -119,7 +119,7 @@ class RateLimits:
         }
         self._wrong_passwords = RateLimit("password", "session", settings.limit_password, clock, salt)
 
-    def of_address(self, kind: Kind, address: str) -> None:
+    def of_address(self, kind: LimitedAction, address: str) -> None:
         """Count a request of ``kind`` from ``address``.
 
         Raises:
@@ -127,7 +127,7 @@ class RateLimits:
         """
         self._by_address[kind].take(limit_key(address))
 
-    def of_account(self, kind: Kind, subject: str) -> None:
+    def of_account(self, kind: LimitedAction, subject: str) -> None:
         """Count a request of ``kind`` for the account ``subject`` (an anonymous session's id if there is none).
 
         Raises:

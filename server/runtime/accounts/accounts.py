@@ -14,7 +14,7 @@ from interlock.machine.machine import Authority
 from interlock.machine.session.session import Session
 from interlock.server.clock import Clock
 from interlock.server.ids import new_id
-from interlock.server.runtime.door import Change, Door, Outcome, commands
+from interlock.server.runtime.door import Change, Door, Recorded, commands
 from interlock.server.runtime.feed import Feed
 from interlock.server.surface.accounts import AccountStore, Owner, PersonalData
 
@@ -114,13 +114,15 @@ class Accounts(Door[Account]):
         """Return ``data`` as a change, to be recorded together with another."""
         return Change(self, account_id, commands(actor, data))
 
-    async def ask(self, account_id: str, actor: str, data: Data, *, under: Authority | None = None) -> Outcome[Account]:
+    async def ask(
+        self, account_id: str, actor: str, data: Data, *, under: Authority | None = None
+    ) -> Recorded[Account]:
         """Submit ``data``, which involves no personal data, under the authority ``under``."""
         return await self.submit(account_id, *commands(actor, data), under=under)
 
     async def erase(
         self, account_id: str, actor: str, data: Data, *, under: Authority | None = None
-    ) -> Outcome[Account]:
+    ) -> Recorded[Account]:
         """Submit ``data``, a delete, under ``under``, and erase the owner's personal data in the same transaction."""
         return await self.submit(account_id, *commands(actor, data), under=under, along=self._store.erase(account_id))
 

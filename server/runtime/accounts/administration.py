@@ -25,7 +25,7 @@ from interlock.server.clock import Clock
 from interlock.server.guard.passwords.reset_codes import new_code, normalise_code
 from interlock.server.runtime.accounts.account_sessions import AccountSessions
 from interlock.server.runtime.accounts.accounts import Accounts
-from interlock.server.runtime.door import Outcome
+from interlock.server.runtime.door import Recorded
 from interlock.server.runtime.sessions import Sessions
 from interlock.server.surface.accounts import AccountStore, checked_emails
 from interlock.server.surface.directory import Cursor, Directory, InstanceFilter
@@ -139,7 +139,7 @@ class Administration:
         try:
             outcome = await self._ask(account_id, caller, Disable(caller.address))
         except TransitionRefused:
-            outcome = Outcome(await self._accounts.load(account_id), [])
+            outcome = Recorded(await self._accounts.load(account_id), [])
             if outcome.instance.state != "disabled":
                 raise
         return await self._without_sessions(outcome)
@@ -156,10 +156,10 @@ class Administration:
             async with caller.acting() as under:
                 outcome = await self._accounts.erase(account_id, caller.actor, Delete(caller.address), under=under)
         except TransitionRefused:
-            outcome = Outcome(await self._accounts.load(account_id), [])
+            outcome = Recorded(await self._accounts.load(account_id), [])
         return await self._without_sessions(outcome)
 
-    async def enable(self, account_id: str, caller: Caller) -> Outcome[Account]:
+    async def enable(self, account_id: str, caller: Caller) -> Recorded[Account]:
         """Enable the account if it is disabled, after all its sessions have ended. They stay ended.
 
         Raises:
@@ -172,7 +172,7 @@ class Administration:
         try:
             return await self._ask(account_id, caller, Enable(caller.address))
         except TransitionRefused:
-            outcome = Outcome(await self._accounts.load(account_id), [])
+            outcome = Recorded(await self._accounts.load(account_id), [])
             if outcome.instance.state != "active":
                 raise
             return outcome
@@ -189,7 +189,7 @@ class Administration:
         issue = IssueResetCode(commit(key, "reset_code", normalise_code(code)), until_ms, caller.address)
         return IssuedCode(code, until_ms, (await self._ask(account_id, caller, issue)).receipt)
 
-    async def set_groups(self, account_id: str, groups: tuple[str, ...], caller: Caller) -> Outcome[Account]:
+    async def set_groups(self, account_id: str, groups: tuple[str, ...], caller: Caller) -> Recorded[Account]:
         """Replace the account's groups.
 
         Raises:
@@ -197,11 +197,11 @@ class Administration:
         """
         return await self._ask(account_id, caller, SetGroups(groups, caller.address))
 
-    async def _ask(self, account_id: str, caller: Caller, data: Data) -> Outcome[Account]:
+    async def _ask(self, account_id: str, caller: Caller, data: Data) -> Recorded[Account]:
         async with caller.acting() as under:
             return await self._accounts.ask(account_id, caller.actor, data, under=under)
 
-    async def _without_sessions(self, outcome: Outcome[Account]) -> EndedAccount:
+    async def _without_sessions(self, outcome: Recorded[Account]) -> EndedAccount:
         # They follow from what is recorded, and happen whatever becomes of the administrator: as those of a start.
         ended = await self._account_sessions.end_superseded(outcome.instance, "server")
         return EndedAccount(outcome.instance, max(filter(None, [outcome.receipt, *ended]), default=None), len(ended))

@@ -34,7 +34,7 @@ from interlock.server.guard.passwords.reset_codes import normalise_code
 from interlock.server.guard.session_devices.kept import Device
 from interlock.server.runtime.accounts.account_sessions import AccountSessions
 from interlock.server.runtime.accounts.accounts import Accounts
-from interlock.server.runtime.door import Change, Outcome
+from interlock.server.runtime.door import Change, Recorded
 from interlock.server.runtime.sessions import Sessions
 from interlock.server.surface.accounts import Owner
 from interlock.server.surface.exchanged_tokens import ExchangedTokenStore
@@ -81,7 +81,7 @@ class Login:
         self._change = change
         self._policy = policy
 
-    async def record(self, session: Session | None, device: Device | None = None) -> Outcome[Session]:
+    async def record(self, session: Session | None, device: Device | None = None) -> Recorded[Session]:
         """Upgrade ``session``, or create one if it is None. ``device``: the client's.
 
         The session is recorded only while the account is as it was when its owner authenticated, so that no session outlives
@@ -202,7 +202,7 @@ class Logins:
         count: Count = uncounted,
         *,
         device: Device | None = None,
-    ) -> tuple[Outcome[Session], Owner]:
+    ) -> tuple[Recorded[Session], Owner]:
         """Replace ``current`` by ``new`` for the subject of ``session``, and renew the session in the same transaction.
 
         From then on the old password and all other sessions of the account are refused: see :meth:`end_others`. ``place`` is

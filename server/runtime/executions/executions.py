@@ -39,7 +39,7 @@ from interlock.server.surface.executions import ExecutionData, ExecutionStore
 from interlock.server.system.turns import Turns
 from interlock.server.telemetry.model_trace import TraceWriter
 
-__all__ = ["Accepted", "Cursor", "Execution", "ExecutionData", "Executions"]
+__all__ = ["Acceptance", "Cursor", "Execution", "ExecutionData", "Executions"]
 """Includes two types of the surface, which the experience uses but may not import from there."""
 
 
@@ -55,7 +55,7 @@ class _Submission(msgspec.Struct, frozen=True):
     execution_id: str
 
 
-class Accepted(msgspec.Struct, frozen=True):
+class Acceptance(msgspec.Struct, frozen=True):
     """The answer to an intent: its execution, and the receipt of the record of its acceptance.
 
     ``repeated``: the intent had been accepted before; nothing was recorded now.
@@ -91,7 +91,7 @@ class Executions(Door[Execution]):
         self._sessions = sessions
         self._accounts = accounts
         self._directory = directory
-        self.accepting: Final[set[asyncio.Task[Accepted]]] = set()
+        self.accepting: Final[set[asyncio.Task[Acceptance]]] = set()
         """The acceptances in progress. Each goes on when its caller is cancelled, and ends when the log has answered."""
         # Acceptances of one id take turns, so that a repeat never counts against a limit, and finds what is being recorded.
         self._accepting = Turns()
@@ -106,7 +106,7 @@ class Executions(Door[Execution]):
         parameters: bytes,
         *,
         parent: Execution | None = None,
-    ) -> Accepted:
+    ) -> Acceptance:
         """Accept the intent ``name`` with the JSON ``parameters``, which ``session`` submits under the authority ``under``.
 
         The same account's same ``intent_id`` names the same execution, also while it runs: a repeat records nothing. ``parent``
@@ -202,7 +202,7 @@ class Executions(Door[Execution]):
         """Return the present groups of an account."""
         return frozenset((await self._accounts.standing(subject)).groups)
 
-    async def _accept_in_turn(self, asked: _Submission, under: Authority) -> Accepted:
+    async def _accept_in_turn(self, asked: _Submission, under: Authority) -> Acceptance:
         await self._accepting.take(asked.execution_id)
         try:
             with suppress(ExecutionNotFound):
@@ -211,7 +211,7 @@ class Executions(Door[Execution]):
         finally:
             self._accepting.give(asked.execution_id)
 
-    async def _accept(self, asked: _Submission, under: Authority) -> Accepted:
+    async def _accept(self, asked: _Submission, under: Authority) -> Acceptance:
         intent = self.realms.intent(asked.name)
         intent.ensure_allowed(await self.groups(asked.subject))
         intent.decode_parameters(asked.parameters.encode())
@@ -244,9 +244,9 @@ class Executions(Door[Execution]):
             raise
         finally:
             self.live.release(execution_id)
-        return Accepted(outcome.instance, outcome.records[0].receipt, repeated=False)
+        return Acceptance(outcome.instance, outcome.records[0].receipt, repeated=False)
 
-    async def _recorded(self, asked: _Submission) -> Accepted:
+    async def _recorded(self, asked: _Submission) -> Acceptance:
         """Return the answer to a repeat of an intent.
 
         Raises:
@@ -257,7 +257,7 @@ class Executions(Door[Execution]):
         if execution.intent != asked.name or (await self.data(asked.execution_id)).parameters != asked.parameters:
             raise IntentReused
         (accepted,) = await self.history(asked.execution_id, 0, 1)
-        return Accepted(execution, accepted.receipt, repeated=True)
+        return Acceptance(execution, accepted.receipt, repeated=True)
 
     async def _check_depth(self, parent: Execution) -> None:
         """Check that ``parent`` may submit another execution.

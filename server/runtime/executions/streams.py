@@ -18,7 +18,7 @@ from interlock.machine.execution.commands import Accept
 from interlock.machine.execution.execution import Execution
 from interlock.machine.execution.machine import EXECUTION_MACHINE
 from interlock.machine.ledger import Receipt, Record
-from interlock.machine.session.messages import Accepted, EndState, Outcome
+from interlock.machine.session.messages import AcceptedMessage, EndState, OutcomeMessage
 from interlock.machine.session.session import FINAL_STATES
 from interlock.machine.session.stream import Stream, StreamLimits
 from interlock.server.clock import Clock
@@ -122,7 +122,7 @@ class Streams:
         """Send what a ``record`` of an execution says, whichever process wrote it."""
         move = record.transition
         if isinstance(move.data, Accept):
-            accepted = Accepted(move.data.intent_id, move.instance_id, record.receipt)
+            accepted = AcceptedMessage(move.data.intent_id, move.instance_id, record.receipt)
             self._accept(move.data.session_id, accepted)
         elif move.target in EXECUTION_MACHINE.final:
             if execution is not None and not any(map(self._streams.get, self._followed_by(execution))):
@@ -146,7 +146,7 @@ class Streams:
         Raises:
             InterlockError: the outcome can't be read.
         """
-        self._accept(session_id, Accepted(execution.intent_id, execution.execution_id, receipt))
+        self._accept(session_id, AcceptedMessage(execution.intent_id, execution.execution_id, receipt))
         await self.follow(session_id, execution)
 
     async def follow(self, session_id: str, execution: Execution) -> None:
@@ -165,14 +165,14 @@ class Streams:
         outcome = await self._read_outcome(execution, await self._executions.receipt(execution))
         self._finish(session_id, outcome)
 
-    def _accept(self, session_id: str, message: Accepted) -> None:
+    def _accept(self, session_id: str, message: AcceptedMessage) -> None:
         stream = self._streams.get(session_id)
         if stream is not None:
             offset, size = stream.offset, stream.size
             stream.accept(message, self._clock.now_ms())
             self._changed(session_id, stream, offset, size)
 
-    def _finish(self, session_id: str, outcome: Outcome) -> None:
+    def _finish(self, session_id: str, outcome: OutcomeMessage) -> None:
         stream = self._streams.get(session_id)
         if stream is not None:
             offset, size = stream.offset, stream.size
@@ -193,12 +193,12 @@ class Streams:
             self._ending.pop(execution_id, None)
             self._followers.pop(execution_id, None)
 
-    def _finish_all(self, execution: Execution, outcome: Outcome) -> None:
+    def _finish_all(self, execution: Execution, outcome: OutcomeMessage) -> None:
         for session_id in self._followed_by(execution):
             self._finish(session_id, outcome)
         self._followers.pop(execution.execution_id, None)
 
-    async def _read_outcome(self, execution: Execution, receipt: Receipt) -> Outcome:
+    async def _read_outcome(self, execution: Execution, receipt: Receipt) -> OutcomeMessage:
         """Return the message about the end of ``execution``.
 
         It is without its result or error if its account was deleted, or if they are not the recorded ones.
@@ -293,9 +293,9 @@ class Streams:
         task.add_done_callback(self._tasks.discard)
 
 
-def _outcome(execution: Execution, receipt: Receipt, data: ExecutionData | None) -> Outcome:
+def _outcome(execution: Execution, receipt: Receipt, data: ExecutionData | None) -> OutcomeMessage:
     """Return the message about the end of ``execution``, with the result or the error that ``data`` has."""
-    return Outcome(
+    return OutcomeMessage(
         execution.execution_id,
         execution.intent_id,
         cast("EndState", execution.state),

@@ -12,7 +12,7 @@ from interlock.spec.lifecycles import EXECUTION
 from interlock.spec.model.trace.execution_rules import needs_session
 from interlock.spec.model.trace.lines import Ack, AnyLine, Append, Recover
 from interlock.spec.model.trace.numbers import LARGEST, Abstract, Numbers, TooWide
-from interlock.spec.model.trace.split import Intent
+from interlock.spec.model.trace.split import IntentLines
 
 _ATTEMPTS: Final = 250
 """How many attempts of one execution the model can count."""
@@ -28,7 +28,7 @@ _CANCELS: Final = 2
 _STORES: Final = 4
 
 
-def abstract(intent: Intent) -> Abstract:
+def abstract(intent: IntentLines) -> Abstract:
     """Return the numbers of one intent.
 
     Raises:
@@ -49,7 +49,7 @@ class _Numbering:
     ``_due``: a life has begun whose start the model has not been given yet. Its former life's late records come before that.
     """
 
-    def __init__(self, intent: Intent) -> None:
+    def __init__(self, intent: IntentLines) -> None:
         self._intent = intent
         self._life = ""
         self._lives: set[str] = set()

@@ -14,10 +14,10 @@ import msgspec
 
 Count = Annotated[int, msgspec.Meta(ge=0)]
 
-Kind: TypeAlias = Literal["session", "execution"]
+InstanceKind: TypeAlias = Literal["session", "execution"]
 """The lifecycles whose instances are traced."""
 
-Instance: TypeAlias = tuple[Kind, str]
+Instance: TypeAlias = tuple[InstanceKind, str]
 """An instance of a lifecycle: its kind and its id."""
 
 
@@ -48,7 +48,7 @@ class Append(Line, frozen=True, tag="append"):
     ``late``: the life that appended it died before it could write the line, and a later life writes it.
     """
 
-    kind: Kind
+    kind: InstanceKind
     instance: str
     command: str
     version: Count
@@ -65,7 +65,7 @@ class Append(Line, frozen=True, tag="append"):
 class Ack(Line, frozen=True, tag="ack"):
     """A caller was answered that its command is recorded as ``version``. ``view`` is the version that the answer shows."""
 
-    kind: Kind
+    kind: InstanceKind
     instance: str
     command: str
     version: Count
@@ -157,7 +157,7 @@ class _Fail(msgspec.Struct, forbid_unknown_fields=True):
     error: str | None = None
 
 
-_FIELDS: Final[dict[Kind, dict[str, dict[str, type]]]] = {
+_FIELDS: Final[dict[InstanceKind, dict[str, dict[str, type]]]] = {
     "session": {
         "create": {"policy": _Limits},
         "connect": {"connection_id": str, "node": str},
@@ -174,11 +174,11 @@ _FIELDS: Final[dict[Kind, dict[str, dict[str, type]]]] = {
         "cancel": {"reason": str},
     },
 }
-_SHAPES: Final[dict[Kind, dict[str, type[msgspec.Struct]]]] = {
+_SHAPES: Final[dict[InstanceKind, dict[str, type[msgspec.Struct]]]] = {
     "session": {"authenticate": _Login, "reauthenticate": _Login},
     "execution": {"accept": _Accept, "fail": _Fail},
 }
-EVENT_DATA: Final[dict[Kind, dict[str, type[msgspec.Struct]]]] = {
+EVENT_DATA: Final[dict[InstanceKind, dict[str, type[msgspec.Struct]]]] = {
     kind: {
         **_SHAPES[kind],
         **{

@@ -23,7 +23,7 @@ Lines = list[list[AnyLine]]
 """The lines of one part: one list per trace, in the order of the traces, each in its own order."""
 
 
-class Intent(msgspec.Struct):
+class IntentLines(msgspec.Struct):
     """One subject's intent: the lines of its execution, and those of the end of its session: the record and its answer.
 
     ``unserved`` has the place, among a trace's lines, of each record at whose time the session was overdue or somebody else's,
@@ -69,14 +69,14 @@ def by_session(traces: Traces) -> dict[str, Lines]:
     return found
 
 
-def by_intent(traces: Traces) -> dict[str, Intent]:
+def by_intent(traces: Traces) -> dict[str, IntentLines]:
     """Return the lines of each intent, by the id of its execution. Two executions of one intent are one part.
 
     Raises:
         TraceFault: ``format``: a line can't be read.
     """
     given = texts(traces)
-    found: dict[str, Intent] = {}
+    found: dict[str, IntentLines] = {}
     for number, text in enumerate(given):
         _Splitter(found, number, len(given)).read(text)
     return found
@@ -89,7 +89,7 @@ class _Splitter:
     session's end, and ``_within`` the intents of each session.
     """
 
-    def __init__(self, found: dict[str, Intent], number: int, traces: int) -> None:
+    def __init__(self, found: dict[str, IntentLines], number: int, traces: int) -> None:
         self._found = found
         self._number = number
         self._traces = traces
@@ -99,7 +99,7 @@ class _Splitter:
         self._recovered = self._spoken = False
         self._sessions: dict[str, Fold] = {}
         self._ends: dict[str, list[AnyLine]] = {}
-        self._within: defaultdict[str, list[Intent]] = defaultdict(list)
+        self._within: defaultdict[str, list[IntentLines]] = defaultdict(list)
 
     def read(self, text: Text) -> None:
         """Read the whole trace."""
@@ -136,13 +136,13 @@ class _Splitter:
                 intent.unserved.add(len(lines))
         lines.append(line)
 
-    def _part(self, execution_id: str) -> Intent:
+    def _part(self, execution_id: str) -> IntentLines:
         name = self._names.get(execution_id, execution_id)
         if name not in self._found:
-            self._found[name] = Intent([[] for _ in range(self._traces)], early=not self._recovered)
+            self._found[name] = IntentLines([[] for _ in range(self._traces)], early=not self._recovered)
         return self._found[name]
 
-    def _accepted(self, data: dict[str, Any], execution_id: str) -> Intent:
+    def _accepted(self, data: dict[str, Any], execution_id: str) -> IntentLines:
         part = (data["subject"], data["intent_id"])
         self._names[execution_id] = self._parts.setdefault(part, execution_id)
         intent, session_id = self._part(execution_id), data["session_id"]

@@ -20,7 +20,7 @@ from interlock.spec.model.trace import execution_numbers, session_numbers
 from interlock.spec.model.trace.checker import check
 from interlock.spec.model.trace.lines import AnyLine, TraceFault
 from interlock.spec.model.trace.numbers import Abstract, TooWide
-from interlock.spec.model.trace.split import Intent, by_intent, by_session
+from interlock.spec.model.trace.split import IntentLines, by_intent, by_session
 
 _LINES_AT_ONCE: Final = 20_000
 _TIMEOUT_S: Final = 300
@@ -89,7 +89,7 @@ def judge(folder: Path, sessions: Iterable[tuple[str, Session]]) -> Judgement:
     return _judge(folder, ((name, lines, partial(session_numbers.abstract, lines)) for name, lines in sessions))
 
 
-def judge_intents(folder: Path, intents: Iterable[tuple[str, Intent]]) -> Judgement:
+def judge_intents(folder: Path, intents: Iterable[tuple[str, IntentLines]]) -> Judgement:
     """Run the matcher in ``folder``, of :data:`OF_INTENTS`, on every intent, given as (id of its execution, its lines).
 
     Raises:
@@ -170,7 +170,7 @@ def validate(logs: Iterable[tuple[str, Sequence[Text]]], *, advance: Callable[[s
     traces = lines = 0
     condemned: set[int] = set()
     sessions: list[tuple[str, Session]] = []
-    intents: list[tuple[str, Intent]] = []
+    intents: list[tuple[str, IntentLines]] = []
     names: list[str] = []
     for number, (name, texts) in enumerate(logs):
         advance(name)

@@ -50,7 +50,7 @@ from interlock.server.experience.vocabulary import AccountState
 from interlock.server.guard.emails import normalise_email
 from interlock.server.guard.groups import MAX_LENGTH, PATTERN, named
 from interlock.server.runtime.accounts.administration import Cursor, EndedAccount, InstanceFilter
-from interlock.server.runtime.door import Outcome
+from interlock.server.runtime.door import Recorded
 from interlock.server.services import Services
 
 
@@ -268,7 +268,7 @@ async def _shown(services: Services, account: Account) -> AdminAccountView:
     return admin_account(account, emails.get(account.account_id))
 
 
-async def _changed(services: Services, outcome: Outcome[Account]) -> Response[AdminAccountView]:
+async def _changed(services: Services, outcome: Recorded[Account]) -> Response[AdminAccountView]:
     return Response(await _shown(services, outcome.instance), headers=receipt_header(outcome.receipt))
 
 
