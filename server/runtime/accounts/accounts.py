@@ -90,7 +90,7 @@ class Accounts(Door[Account]):
         along = self._store.replace_hash(owner.account_id, password_hash)
         return Change(self, owner.account_id, commands(owner.account_id, change), along, owner.account.epoch)
 
-    async def reset_password(self, owner: Owner, code: Commitment, password_hash: str) -> Outcome[Account]:
+    async def reset_password(self, owner: Owner, code: Commitment, password_hash: str) -> Recorded[Account]:
         """Replace the owner's password, and use up ``code``.
 
         Raises:
