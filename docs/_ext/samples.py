@@ -17,13 +17,12 @@ from interlock.machine.machines import MACHINES
 from interlock.machine.session.commands import Authenticate, Connect, Create, Data, Policy
 from interlock.machine.session.machine import SESSION_MACHINE
 from interlock.machine.session.messages import (
-    Accepted,
+    AcceptedMessage,
     CancelRequest,
     Gap,
     Hello,
-    IntentRequest,
     Limits,
-    Outcome,
+    OutcomeMessage,
     PingRequest,
     Pong,
     Progress,
@@ -33,6 +32,7 @@ from interlock.machine.session.messages import (
     Resumed,
     ResumeRequest,
     StreamPosition,
+    SubmitRequest,
     TransitionMessage,
     encode,
 )
@@ -136,10 +136,10 @@ def _from_server() -> tuple[msgspec.Struct, ...]:
         TransitionMessage(*msgspec.structs.astuple(transition_view(_last()))),
         Refreshed(rfc3339(_BEGIN_MS + 300_000)),
         Pong(),
-        Accepted(_INTENT, _EXECUTION, _last().receipt, 1),
+        AcceptedMessage(_INTENT, _EXECUTION, _last().receipt, 1),
         Refused(Raw(msgspec.json.encode(problem_for(RateLimited(1))[0])), intent_id=_INTENT, retry_after_s=1),
         Progress(_EXECUTION, _INTENT, 1, [Raw(b'{"text":"Once "}'), Raw(b'{"text":"upon"}')], 2),
-        Outcome(_EXECUTION, _INTENT, "succeeded", _last().receipt, result=Raw(b'{"words":2}'), offset=3),
+        OutcomeMessage(_EXECUTION, _INTENT, "succeeded", _last().receipt, result=Raw(b'{"words":2}'), offset=3),
         Resumed(_EPOCH, 2),
         Gap(_EPOCH, 118),
     )
@@ -149,7 +149,7 @@ def _from_client() -> tuple[msgspec.Struct, ...]:
     return (
         RefreshRequest("eyJhbGciOiJFUzI1NiI…"),
         PingRequest(),
-        IntentRequest(_INTENT, "notes.create", Raw(b'{"text":"hello"}')),
+        SubmitRequest(_INTENT, "notes.create", Raw(b'{"text":"hello"}')),
         CancelRequest(_EXECUTION),
         ResumeRequest(_EPOCH, 2),
     )
