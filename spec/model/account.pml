@@ -109,7 +109,7 @@ inline record_account(event_, named, password_) {
   :: else
   fi;
   if
-  :: VOIDS_CODE(event_) -> account.code = 0
+  :: VOIDS_CODE(event_) -> account.code = 0; code_after = 0
   :: event_ == EVENT_issue_reset_code -> codes++; account.code = codes; code_after = revocations
   :: else
   fi;

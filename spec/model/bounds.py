@@ -77,7 +77,7 @@ DURABILITY: Final = (
 ACCOUNT: Final = (
     Bound("SESSIONS", 2, 2, "One that asks for a change and one that is to end, or a login that is overtaken."),
     Bound("CHANGES", 2, 3, "Two that overtake each other; the deeper run has one more after them."),
-    Bound("CODES", 1, 2, "One that is used after it was issued; the deeper run has one that replaces it."),
+    Bound("CODES", 1, 1, "One, which a reset may use, or anything that voids it overtake."),
     Bound("CLOSINGS", 2, 2, "A disable, and a delete or, after an enable, another disable."),
     Bound("ADMINISTRATORS", 2, 2, "One may repeat or undo what the other is doing."),
     Bound("CRASHES", 1, 2, "Between a record and the ends that follow from it; the second may hit the start."),
