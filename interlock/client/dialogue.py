@@ -50,7 +50,7 @@ _RETRY_MS: Final = 1000
 
 
 class _Intent:
-    """One intent whose outcome is not known. ``settled``: on this connection nothing is to be sent for it."""
+    """One intent whose outcome is not known. ``settled``: the stream has told of it, and will of its end."""
 
     def __init__(self, request: SubmitRequest) -> None:
         self.request = request
@@ -110,8 +110,6 @@ class Dialogue:
         """Forget the connection. What it has not answered is asked for on the next one."""
         self._limits = None
         self._unanswered.clear()
-        for intent in self._intents.values():
-            intent.settled = intent.execution_id is not None
 
     def give_up(self) -> None:
         """Forget the intents: nobody waits for them any more."""

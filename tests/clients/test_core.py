@@ -32,7 +32,7 @@ from interlock.client.words import (
     TokensArrived,
 )
 from interlock.machine.closing import CLOSE_CODES, ClientAction, Recovery
-from interlock.server.experience.problem_kinds import ProblemKind, problem_kinds
+from interlock.server.experience.problem_kinds import Kind, problem_kinds
 from tests.clients.replaying import Player, tokens
 
 CODES = {row.code: row.next for row in CLOSE_CODES.values()}
@@ -110,7 +110,7 @@ def test_a_refresh_that_fails_is_repeated_with_the_same_token(failure: Failure) 
 
 
 @pytest.mark.parametrize("kind", problem_kinds(), ids=lambda kind: kind.name)
-def test_only_a_refusal_that_asks_for_a_login_or_a_session_logs_out(kind: ProblemKind) -> None:
+def test_only_a_refusal_that_asks_for_a_login_or_a_session_logs_out(kind: Kind) -> None:
     player, asked = refreshing()
     player.give(RefreshAnswered(asked.generation, Failure(problem(kind.recovery, kind.name))))
     over = kind.recovery in {Recovery.LOG_IN, Recovery.START_SESSION}
@@ -277,6 +277,23 @@ def test_an_intent_whose_answer_a_gap_may_hide_is_asked_for_again() -> None:
     player.give(IntentSubmitted("i1", "agent.ask", {}))
     player.give(TextReceived('{"type":"gap","epoch":"first","offset":7}'))
     assert [each["id"] for each in player.sent] == ["i1", "i1"]
+
+
+def test_an_intent_asked_for_after_a_gap_is_asked_for_until_it_is_answered() -> None:
+    player = connected()
+    player.give(IntentSubmitted("i1", "agent.ask", {}))
+    accepted = (
+        '{"type":"accepted","intent_id":"i1","execution_id":"e","offset":1,"receipt":{"position":9,"digest":"d"}}'
+    )
+    player.give(TextReceived(accepted))
+    player.give(TextReceived('{"type":"gap","epoch":"first","offset":7}'))
+    player.give(SocketClosed(1006))
+    player.sent.clear()
+    player.wait()
+    player.give(SocketOpened())
+    player.give(TextReceived(HELLO.replace('"offset":0', '"offset":7')))
+    player.give(TextReceived('{"type":"resumed","epoch":"first","offset":7}'))
+    assert [each["type"] for each in player.sent] == ["resume", "intent"]
 
 
 def test_leaving_closes_the_socket_and_sends_nothing_more() -> None:

@@ -213,7 +213,7 @@ class AnySchedule(RuleBasedStateMachine):
     def teardown(self) -> None:
         """With a network that works again, every intent has its outcome."""
         self.give(ConnectionWanted(wanted=True))
-        for _ in range(200):
+        for _ in range(2000):
             if self.player.core.end is not None or self.told() == self.submitted:
                 return
             if self.player.core.refreshing:
