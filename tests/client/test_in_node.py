@@ -44,7 +44,7 @@ WRONG: Final = {
 """Programs, and what tsc says of each."""
 
 
-@pytest.mark.parametrize("name", ["dialogues", "tabs"])
+@pytest.mark.parametrize("name", ["core", "dialogues", "tabs"])
 def test_the_core_in_node(name: str) -> None:
     ran = node("--test", f"client/{name}.test.mjs")
     assert ran.returncode == 0, ran.stdout + ran.stderr

@@ -45,6 +45,35 @@ COUNT: Final = """
     globalThis.counted = (async () => { for await (const part of run.progress) parts.push(part); })();
     return (await run.accepted).execution_id;
 """
+CALLS: Final = """
+    const { session } = visitor, seen = {};
+    const problem = (wait) => wait.then(() => "none", ({ type, name }) => (type ?? name).split(":").pop());
+    seen.account = (await session.account()).email;
+    seen.fetched = (await (await session.fetch("/api/account")).json()).email;
+    seen.exists = await problem(visitor.register(account));
+    seen.identity = await problem(visitor.exchange({ id_token: "made.up.token" }));
+    seen.unknown = await problem(socket.intent("talk.unknown").outcome);
+    seen.large = await problem(socket.intent("talk.count", { to: 1, text: "x".repeat(70000) }).accepted);
+    const waits = socket.intent("talk.wait");
+    for await (const part of waits.progress) { seen.begun = part; waits.cancel(); }
+    seen.cancelled = (await waits.outcome).reason;
+    const stop = new AbortController(), { signal } = stop, stopped = socket.intent("talk.wait", {}, { signal });
+    await stopped.accepted;
+    stop.abort();
+    seen.aborted = await Promise.all([
+        stopped.outcome, (async () => { for await (const part of stopped.progress); })(), session.connect({ signal }),
+        session.account({ signal }), visitor.login(account, { signal }),
+    ].map(problem));
+    await session.changePassword({ current_password: account.password, new_password: changed });
+    seen.others = (await session.endOthers()).ended;
+    seen.sessions = (await session.sessions()).map((each) => each.session_id);
+    await socket.intent("talk.count", { to: 1 }).outcome;
+    seen.same = visitor.session === session && seen.sessions[0] === session.id && (await session.connect()) === socket;
+    await session.logout();
+    seen.over = await problem(session.account());
+    seen.disconnected = await problem(socket.intent("talk.count").outcome);
+    return seen;
+"""
 COUNTED: Final = "await counted; return [parts, (await run.outcome).state, (await run.outcome).result, run.attempt];"
 
 
@@ -126,6 +155,32 @@ async def test_a_visit_from_the_first_page_to_the_logout_in_another_tab(tmp_path
 
 
 @scenario(300)
+async def test_each_call_of_a_session_its_refusals_and_aborts(tmp_path: Path) -> None:
+    async with site(tmp_path) as here:
+        tab = await here.tab()
+        session_id = await here.log_in(tab)
+        await tab.run(CONNECT)
+        email = here.account["email"]
+        assert await tab.run(CALLS, account=here.account, changed=f"another {PASSWORD}") == {
+            "account": email,
+            "fetched": email,
+            "exists": "account-exists",
+            "identity": "credential-invalid",
+            "unknown": "intent-unknown",
+            "large": "too-large",
+            "begun": "begun",
+            "cancelled": "asked",
+            "aborted": ["AbortError"] * 5,
+            "others": 0,
+            "sessions": [session_id],
+            "same": True,
+            "over": "session-ended",
+            "disconnected": "session-ended",
+        }
+        await whole(here)
+
+
+@scenario(300)
 async def test_five_tabs_restored_at_once_keep_their_session(tmp_path: Path) -> None:
     async with site(tmp_path, access_token_s=4) as here:
         tabs = [await here.browser.tab() for _ in range(TABS)]
@@ -157,6 +212,7 @@ async def test_sleep_and_a_restart_of_the_server_lose_nothing(tmp_path: Path) ->
         await tab.command("Page.setWebLifecycleState", state="active")
         await tab.run(COUNT, to=30, pause=0.1)
         assert await tab.run("return downs;") >= 1
+        await eventually(partial(tab.run, "return parts.length > 0;"))
 
         here.server.kill()
         here.server.start()

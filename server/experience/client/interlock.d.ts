@@ -75,7 +75,7 @@ export interface Session extends Target<SessionEvents> {
   /** `fetch` with an access token, for the application's own back end. After a 401, it refreshes and asks once more. */
   fetch(input: RequestInfo | URL, init?: RequestInit): Promise<Response>;
   account(options?: Waiting): Promise<Account>;
-  /** The account's live sessions, newest first. */
+  /** The account's live sessions, newest first, up to 100. */
   sessions(options?: Waiting): Promise<SessionView[]>;
   /** End another session of the account. Needs a recent login, like `endOthers`: see `login`. */
   endSession(id: string, options?: Waiting): Promise<void>;

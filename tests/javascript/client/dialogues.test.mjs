@@ -15,7 +15,7 @@ const DID = {
   "refused.txt": { events: ["refused"], calls: [] },
   "restart.txt": { events: ["accepted", "accepted"], calls: [] },
   "resume.txt": { events: ["accepted", "progress 1", "progress 1", "progress 1", "outcome succeeded"], calls: [] },
-  "resume_late.txt": { events: [], calls: [] },
+  "resume_late.txt": { events: ["accepted", "progress 1"], calls: [] },
   "revoked.txt": { events: ["accepted", "refused", "ended revoked"], calls: [] },
   "two_at_once.txt": {
     events: ["accepted", "accepted", "progress 1", "progress 1", "outcome cancelled", "outcome failed"],

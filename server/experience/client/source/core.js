@@ -8,8 +8,8 @@ const ENDS = [LOG_IN, START_SESSION], FIRST = 500, MOST = 30_000, STEADY = 60_00
 
 // What a tab knows that has no session. `dead` are the sessions that have ended: their late answers are dropped.
 export const initial = (random = Math.random, dead = new Set(), count = 0) => ({
-  random, dead, count, id: null, state: null, token: null, version: 0, until: 0, life: 0, asking: 0, ask: null, askBound: FIRST,
-  refresh: null, wanted: false, socket: null, dial: null, dialBound: FIRST, tried: false, place: null, intents: new Map(),
+  random, dead, count, id: null, state: null, token: null, version: 0, until: 0, life: 0, asking: 0, asker: null, doubt: false, ask: null,
+  askBound: FIRST, refresh: null, wanted: false, socket: null, dial: null, dialBound: FIRST, tried: false, place: null, intentBound: FIRST, intents: new Map(),
 });
 
 export const serving = (s) => SERVING.includes(s.state);
@@ -152,7 +152,7 @@ export function step(s, input, now) {
   };
   const inStream = (message) => {
     const { intent_id: id, execution_id, attempt, offset, data } = message, intent = s.intents.get(id);
-    if (s.socket.resuming || offset <= s.place.offset) return;
+    if (s.socket.resuming) return;
     s.place.offset = offset;
     if (intent) {
       intent.execution_id = execution_id;

@@ -164,7 +164,7 @@ export async function open({ url = new URL("..", import.meta.url), signal } = {}
     refused: (id, problem) => runs.get(id)?.refused(new Problem(problem)),
   };
 
-  const intent = (name, parameters = {}, { id = crypto.randomUUID(), signal } = {}) => {
+  const intent = (own, name, parameters = {}, { id = crypto.randomUUID(), signal } = {}) => {
     if (runs.has(id)) return runs.get(id).run;
     const accepted = deferred(), outcome = deferred();
     let parts = [], done = false, news = deferred();
@@ -221,6 +221,7 @@ export async function open({ url = new URL("..", import.meta.url), signal } = {}
       refused(signal.reason);
     };
     if (signal?.aborted) abort();
+    else if (own !== socket) own.closed.then((problem) => refused(new Problem(problem)));
     else {
       signal?.addEventListener("abort", abort, { once: true });
       put("intent", { id, name, parameters });
@@ -238,13 +239,18 @@ export async function open({ url = new URL("..", import.meta.url), signal } = {}
         await living(own);
         if (!socket) {
           [opened, closed] = [deferred(), deferred()];
-          socket = target({ intent, close: () => put("disconnect"), closed: closed.promise });
+          const mine = target({
+            intent: (...values) => intent(mine, ...values),
+            close: () => mine === socket && put("disconnect"),
+            closed: closed.promise,
+          });
+          socket = mine;
           put("connect");
         }
         try {
           return await abortable(opened.promise, signal);
         } catch (error) {
-          if (signal?.aborted) put("disconnect");
+          if (signal?.aborted && !s.socket?.open) put("disconnect");
           throw error;
         }
       },
