@@ -12,6 +12,7 @@ from tests.mutants.measures.web import WEB
 from tests.mutants.mutant import Mutant
 from tests.mutants.of_authority import OF_AUTHORITY
 from tests.mutants.of_connection import OF_CONNECTION
+from tests.mutants.of_console import OF_CONSOLE
 from tests.mutants.of_execution import OF_EXECUTION
 from tests.mutants.of_machine import OF_MACHINE
 from tests.mutants.of_outgoing import OF_OUTGOING
@@ -31,8 +32,8 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
 )
 """Bugs that break a published property. Each property that real code can break has at least one."""
 
-CONNECTION: Final[tuple[Mutant, ...]] = (*OF_CONNECTION, *OF_OUTGOING)
-"""Bugs in the connection layer, and between this server and others."""
+CONNECTION: Final[tuple[Mutant, ...]] = (*OF_CONNECTION, *OF_OUTGOING, *OF_CONSOLE)
+"""Bugs in the connection layer, between this server and others, and in the console."""
 
 MEASURES: Final[tuple[Mutant, ...]] = (*WEB, *AUTHENTICATION, *SESSIONS, *TOKENS, *OPERATIONS)
 """Removed measures. Each requirement of the OWASP ASVS that is said to be met has at least one."""
