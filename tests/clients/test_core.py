@@ -32,7 +32,7 @@ from interlock.client.words import (
     TokensArrived,
 )
 from interlock.machine.closing import CLOSE_CODES, ClientAction, Recovery
-from interlock.server.experience.problem_kinds import Kind, problem_kinds
+from interlock.server.experience.problem_kinds import ProblemKind, problem_kinds
 from tests.clients.replaying import Player, tokens
 
 CODES = {row.code: row.next for row in CLOSE_CODES.values()}
@@ -110,7 +110,7 @@ def test_a_refresh_that_fails_is_repeated_with_the_same_token(failure: Failure) 
 
 
 @pytest.mark.parametrize("kind", problem_kinds(), ids=lambda kind: kind.name)
-def test_only_a_refusal_that_asks_for_a_login_or_a_session_logs_out(kind: Kind) -> None:
+def test_only_a_refusal_that_asks_for_a_login_or_a_session_logs_out(kind: ProblemKind) -> None:
     player, asked = refreshing()
     player.give(RefreshAnswered(asked.generation, Failure(problem(kind.recovery, kind.name))))
     over = kind.recovery in {Recovery.LOG_IN, Recovery.START_SESSION}
