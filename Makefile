@@ -157,7 +157,7 @@ npm:
 	@mkdir -p $(DESTINATION)
 	@npm pack --silent --pack-destination $(DESTINATION) ./server/experience/client ./interlock/node
 
-# make screenshots  take the console's pictures into docs/_static/screens, in Chromium, in about a minute
+# make screenshots  take pictures of console and demo into docs/_static/screens, in Chromium, in about a minute
 screenshots: $(STAMP)
 	$(BIN)/python -m tests.support.screenshots
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.support.accessible import accessibility_faults
 from tests.support.admin import admin_token
 from tests.support.browser import Tab, chromium
 from tests.support.log import histories, verify
@@ -48,6 +49,9 @@ async def test_the_demo_shows_one_session_from_its_beginning_to_its_end(
         metrics = metrics_url(server)
         async with chromium(tmp_path) as browser:
             first = await browser.tab()
+            for page in ("/", "/login"):
+                await first.go(f"{server.url}{page}")
+                assert await accessibility_faults(first) == []
             await first.go(f"{server.url}/demo")
             await eventually(lambda: first.run(_READY))
             await click(first, "register")
@@ -62,6 +66,7 @@ async def test_the_demo_shows_one_session_from_its_beginning_to_its_end(
             await click(first, "send")
             await says(first, "answer", "succeeded, recorded at position")
             assert "You asked: What is a fence?" in await text(first, "answer")
+            assert await accessibility_faults(first) == []
 
             second = await browser.tab()
             await second.go(f"{server.url}/demo")

@@ -1,4 +1,4 @@
-"""Pictures of the console for the documentation, of a server with some traffic: ``make screenshots``.
+"""Pictures of the console and the demo for the documentation, of a server with some traffic: ``make screenshots``.
 
 They are looked at by people; nothing compares them.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import os
 import tempfile
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
@@ -54,6 +55,21 @@ async def picture(tab: Tab, name: str, *, size: tuple[int, int], dark: bool) -> 
     (FOLDER / f"{name}.png").write_bytes(base64.b64decode(shot["data"]))
 
 
+async def demo(tab: Tab, url: str) -> None:
+    """Go through the demo up to the answer of the agent."""
+    await tab.go(f"{url}/demo")
+    await eventually(lambda: tab.run("document.documentElement.dataset.ready === 'true'"))
+    if await tab.run("!document.getElementById('register').disabled"):
+        await tab.run("document.getElementById('register').click()")
+        await eventually(lambda: tab.run("document.getElementById('now').textContent.includes('is registered')"))
+        await tab.run("document.getElementById('log-in').click()")
+        await eventually(lambda: tab.run("!document.getElementById('connect').disabled"))
+        await tab.run("document.getElementById('connect').click()")
+    await eventually(lambda: tab.run("!document.getElementById('send').disabled"))
+    await tab.run("document.getElementById('send').click()")
+    await eventually(lambda: tab.run("document.getElementById('answer').textContent.includes('recorded')"))
+
+
 async def traffic(users: list[Client], stopped: asyncio.Event) -> None:
     """Connect, refresh, leave and be refused, a little at a time."""
     turn = 0
@@ -73,7 +89,8 @@ async def main() -> None:
     """Start a server with users, and take the pictures."""
     with tempfile.TemporaryDirectory() as text:
         folder = Path(text)
-        with running_server(folder / "data", **SETTINGS, connections_per_session=3) as server:
+        os.environ["NOTES_DATABASE"] = str(folder / "notes.db")
+        with running_server(folder / "data", **SETTINGS, connections_per_session=3, demo=True) as server:
             await _pictures(server.url, recorded_admin_token(server.data), folder)
 
 
@@ -104,6 +121,8 @@ async def _pictures(url: str, secret: str, folder: Path) -> None:
                 await picture(tab, f"console-machine-{suffix}", size=size, dark=dark)
                 await tab.go(f"{url}/console/sessions/{users[12].session_id}")
                 await picture(tab, f"console-session-{suffix}", size=size, dark=dark)
+                await demo(tab, url)
+                await picture(tab, f"demo-{suffix}", size=size, dark=dark)
         await tab.go(f"{url}/console?at={_USERS * 6}")
         await picture(tab, "console-past-wide-light", size=WIDE, dark=False)
         stopped.set()
