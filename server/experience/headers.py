@@ -48,7 +48,7 @@ class Completion:
 
     Those of ``web_view_origins``, too, but without cookies.
 
-    ``base_path``: links to the next page of a list are below it.
+    ``base_path``: links to the next page of a list, and redirects, are below it.
     """
 
     def __init__(self, origins: Sequence[str], web_view_origins: Sequence[str], base_path: str) -> None:
@@ -62,15 +62,16 @@ class Completion:
         if methods:
             headers = [*[header for header in headers if header[0] != b"allow"], (b"allow", methods)]
         if self._base_path:
-            headers = [(name, _below(self._base_path, value) if name == b"link" else value) for name, value in headers]
+            headers = [(name, self._below(name, value)) for name, value in headers]
         if self._origins:
             headers = [*headers, _VARY, *_cross_origin(scope, self._origins, methods)]
         return headers
 
-
-def _below(base_path: bytes, link: bytes) -> bytes:
-    """Return a Link header whose target, an absolute path of a route, is below ``base_path`` (RFC 8288, 3)."""
-    return b"<" + base_path + link.removeprefix(b"<")
+    def _below(self, name: bytes, value: bytes) -> bytes:
+        """Return the value of a header. The path of a route in Link (RFC 8288, 3) or Location is below the base path."""
+        if name == b"link":
+            return b"<" + self._base_path + value.removeprefix(b"<")
+        return self._base_path + value if name == b"location" else value
 
 
 def receipt_header(receipt: Receipt | None) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from functools import cache
 from typing import Annotated, Any, Final
 from urllib.parse import urlencode
 
@@ -37,21 +38,25 @@ _FOLLOWERS: Final = 16
 _NEWEST: Final = 8
 
 
-def _links(kind: str) -> Links:
+def _links(kind: str, base_path: str) -> Links:
     def transition(row: TransitionRow) -> str:
-        return f"{LOG}?{urlencode({'kind': kind, 'event': row.event, 'target': row.target, **_source(row)})}"
+        query = urlencode({"kind": kind, "event": row.event, "target": row.target, **_source(row)})
+        return f"{base_path}{LOG}?{query}"
 
-    return Links(lambda state: f"{LISTS[kind]}?{urlencode({'state': state})}", transition)
+    return Links(lambda state: f"{base_path}{LISTS[kind]}?{urlencode({'state': state})}", transition)
 
 
 def _source(row: TransitionRow) -> dict[str, str]:
     return {} if row.source is None else {"source": row.source}
 
 
-_FIGURES: Final = {
-    kind: (machine.lifecycle.description, figure(machine.lifecycle, _links(kind)))
-    for kind, machine in MACHINES_SHOWN.items()
-}
+@cache
+def _figures(base_path: str) -> dict[str, tuple[str, str]]:
+    """Return the description and the figure of each lifecycle, with links below ``base_path``."""
+    return {
+        kind: (machine.lifecycle.description, figure(machine.lifecycle, _links(kind, base_path)))
+        for kind, machine in MACHINES_SHOWN.items()
+    }
 
 
 class MachineQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -94,7 +99,7 @@ async def get_machine(request: Request[Any, Any, Any]) -> Template:
         request,
         "console/machine.html",
         "machine",
-        figures=_FIGURES,
+        figures=_figures(services.settings.base_path),
         numbers=msgspec.json.encode(await _numbers(console, services.tail, at, services.clock.now_ms())).decode(),
         at=at,
         newest=newest,

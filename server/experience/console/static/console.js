@@ -1,5 +1,8 @@
 // What every page of the console does: copy a receipt, ask before an act, and show how fast a session ended.
 
+// The server may be below a path of its host.
+const ROOT = new URL("..", import.meta.url).pathname.slice(0, -1);
+
 document.addEventListener("click", async (event) => {
   const button = event.target.closest("[data-copy]");
   if (button === null) return;
@@ -37,7 +40,7 @@ async function end(form) {
   const body = await answer.json();
   if (answer.status === 401) {
     const again = body.type.endsWith("login-too-old") ? "&again=1" : "";
-    location.assign(`/console/login?next=${encodeURIComponent(location.pathname)}${again}`);
+    location.assign(`${ROOT}/login?next=${encodeURIComponent(`/console${location.pathname.slice(ROOT.length)}`)}${again}`);
     return;
   }
   if (!answer.ok) {

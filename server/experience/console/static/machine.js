@@ -1,5 +1,8 @@
 // The machine: live numbers once a second while the page is visible, or those of any position of the log.
 
+// The server may be below a path of its host.
+const ROOT = new URL("..", import.meta.url).pathname.slice(0, -1);
+
 const slider = document.querySelector(".slider");
 const range = document.getElementById("slider");
 const moment = document.getElementById("moment");
@@ -103,7 +106,7 @@ function badge(label, style) {
 function connect() {
   if (source !== null || at !== null || document.hidden) return;
   readings = [];
-  source = new EventSource("/console/live");
+  source = new EventSource(`${ROOT}/live`);
   source.addEventListener("numbers", (event) => {
     badge("live", "good");
     showLive(JSON.parse(event.data));
@@ -133,14 +136,14 @@ async function ask(query) {
   asked?.abort();
   asked = new AbortController();
   try {
-    const answer = await fetch(`/console/numbers?${new URLSearchParams(query)}`, {
+    const answer = await fetch(`${ROOT}/numbers?${new URLSearchParams(query)}`, {
       headers: { accept: "application/json" },
       signal: asked.signal,
     });
     if (answer.status === 401) location.reload();
     if (!answer.ok) return;
     showPast(await answer.json());
-    history.replaceState(null, "", `/console?at=${at}`);
+    history.replaceState(null, "", `${ROOT}?at=${at}`);
   } catch (error) {
     if (error.name !== "AbortError") badge("not reachable", "bad");
   }
@@ -155,7 +158,7 @@ function timeAtSlider() {
 
 async function showRecords() {
   if (at === null) return;
-  const answer = await fetch(`/console?at=${at}`, { headers: { accept: "text/html" } });
+  const answer = await fetch(`${ROOT}?at=${at}`, { headers: { accept: "text/html" } });
   const page = new DOMParser().parseFromString(await answer.text(), "text/html");
   document.getElementById("records")?.replaceChildren(...(page.getElementById("records")?.children ?? []));
 }
