@@ -13,8 +13,8 @@ import httpx
 
 from interlock.server.guard.keys.keyset import load_keys
 from interlock.server.guard.secrets import Secrets
-from tests.bench.figure import Bench, Figure, Pairs, cores, in_turns, number, percentile
-from tests.bench.processes import interlock
+from tests.bench.figure import Bench, Figure, Pairs, at_most, cores, in_turns, number, percentile
+from tests.bench.processes import Process, cpu_s, interlock
 from tests.bench.wire import Http, http_pool, spread
 from tests.support.client import PASSWORD
 from tests.support.operators import COOKIE, MODULE, OWN_PAGE
@@ -24,6 +24,9 @@ _GROUP: Final = "bench"
 _CONNECTIONS: Final = 16
 _A_SECOND: Final = 300
 _STREAMS: Final = 4
+_MOST: Final = 16
+"""As many live pages as a server has at once."""
+_SHARE_BAR: Final = 2.0
 _PAUSE_S: Final = 1.0
 
 
@@ -52,12 +55,13 @@ async def measure(bench: Bench) -> list[Figure]:
                         task.cancel()
                     await asyncio.gather(*looking, return_exceptions=True)
 
+            pages = await _cost_of_pages(bench, ours, cookie)
             pairs = await in_turns(
                 bench, "POST /api/session, console open", rounds, with_console, lambda: _p99_ms(pools[1], requests)
             )
     finally:
         os.sched_setaffinity(0, before)
-    return [_figure(pairs)]
+    return [_figure(pairs), pages]
 
 
 def _figure(pairs: Pairs) -> Figure:
@@ -70,6 +74,27 @@ def _figure(pairs: Pairs) -> Figure:
         reached=pairs.ratio <= BAR,
         note=f"{_A_SECOND} requests a second; {_STREAMS} live pages, two lists and two looks at the past a second",
     )
+
+
+async def _cost_of_pages(bench: Bench, server: Process, cookie: str) -> Figure:
+    """Return the processor time that as many live pages as possible cost a server that does nothing else."""
+
+    async def share() -> float:
+        began, before = time.perf_counter(), cpu_s(server.pid)
+        await asyncio.sleep(bench.pick(20, 3))
+        return (cpu_s(server.pid) - before) / (time.perf_counter() - began) * 100
+
+    bench.say("doing nothing")
+    idle = await share()
+    bench.say(f"{_MOST} live pages")
+    following = [asyncio.create_task(_follow(server.url, cookie)) for _ in range(_MOST)]
+    await asyncio.sleep(1)
+    looked_at = await share()
+    for task in following:
+        task.cancel()
+    await asyncio.gather(*following, return_exceptions=True)
+    title = f"processor time of {_MOST} live pages of the console, more than without any"
+    return at_most(title, looked_at - idle, _SHARE_BAR, "% of a core", f"without any {number(idle)} % of a core")
 
 
 async def _p99_ms(pool: list[Http], count: int) -> float:

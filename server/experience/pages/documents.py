@@ -39,6 +39,8 @@ def template_config(base_path: str, *, demo: bool) -> TemplateConfig[JinjaTempla
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        # Templates change with the release only; otherwise each page looks at the files of all that it extends.
+        auto_reload=False,
     )
     environment.globals |= {"base": base_path, "demo": demo}
     return TemplateConfig(instance=JinjaTemplateEngine.from_environment(environment))
