@@ -88,6 +88,15 @@ def clearing_cookies(shown: Presented) -> list[Cookie]:
     return [_cookie("", 0), *[_cookie("", 0, each) for each in list(shown.markers)[:_REMOVED_AT_ONCE]]]
 
 
+def clearing_stored(services: Services) -> dict[str, str]:
+    """Return the header that removes what pages of this origin stored, at the end of a session.
+
+    Not "cookies": that would delete those of sibling hosts, too.
+    """
+    cleared = services.settings.clear_site_data
+    return {"clear-site-data": ", ".join(f'"{each}"' for each in cleared)} if cleared else {}
+
+
 def console_cookie(value: str, max_age_s: int) -> Cookie:
     """Return the cookie of an operator's session in the console. A ``max_age_s`` of 0 removes it."""
     return _cookie(value, max_age_s, key=CONSOLE_COOKIE)

@@ -60,8 +60,7 @@ async def delete_own_account(request: Request[Any, Any, Any]) -> Response[None]:
     services.login_limits.forget(owner.data.email or "")
     answer: Response[None] = Response(None, status_code=204, headers=receipt_header(receipt))
     if shown.by_page:
-        # As a logout does.
-        answer.headers["clear-site-data"] = '"cache", "storage"'
+        answer.headers.update(cookies.clearing_stored(services))
         answer.cookies += [*cookies.clearing_cookies(shown), cookies.device_cookie(None)]
     return answer
 

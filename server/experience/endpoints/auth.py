@@ -182,9 +182,8 @@ async def logout(request: Request[Any, Any, Any], data: JSONBody[RefreshBody | N
         answer.headers.update(receipt_header(receipt))
     except (CredentialRefused, SessionNotFound) as refused:
         answer = handle(request, refused)
-    if shown.by_page and (cleared := services.settings.clear_site_data):
-        # Data that pages of this origin stored. Not "cookies": that would delete those of sibling hosts too.
-        answer.headers["clear-site-data"] = ", ".join(f'"{each}"' for each in cleared)
+    if shown.by_page:
+        answer.headers.update(cookies.clearing_stored(services))
     if shown.by_page or shown.kept is not None:
         answer.cookies += cookies.clearing_cookies(shown)
     return answer
