@@ -46,8 +46,8 @@ _ENVIRONMENT: Final = {
     "HYPOTHESIS_PROFILE": "quick",
     "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
 }
-_DROPPED: Final = ("COVERAGE", "COV_", "PYTEST", "PYTHONDONTWRITEBYTECODE")
-"""The control run leaves bytecode for the others."""
+_DROPPED: Final = ("COVERAGE", "COV_", "PYTEST", "PYTHONDONTWRITEBYTECODE", "TEST_TRACES")
+"""The control run leaves bytecode for the others. No mutant's trace is held against the model."""
 _TEST_LIMIT_S: Final = 5.0
 """The test's own limit soon catches a mutant that leaves a caller waiting for ever."""
 _LEFT: Final = ".left"
