@@ -86,12 +86,13 @@ async def test_the_cookie_is_for_this_host_and_no_script(server: ServerProcess, 
 @scenario()
 async def test_the_consoles_cookie_opens_nothing_else(server: ServerProcess, secret: str) -> None:
     async with await signed_in(server.url, secret, ACT) as operator:
+        visit = {"x-forwarded-method": "GET", "sec-fetch-site": "none"}
         for headers in (
             {"authorization": f"Bearer {operator.cookie}"},
             {"cookie": f"__Host-interlock={operator.cookie}"},
         ):
             assert (await operator.http.get("/api/session", headers=headers)).status_code == 401
-            assert (await operator.http.get(FORWARD_AUTH, headers=headers)).status_code == 401
+            assert (await operator.http.get(FORWARD_AUTH, headers=headers | visit)).status_code == 401
             assert (await operator.http.get("/api/admin/sessions", headers=headers)).status_code == 401
 
 
