@@ -18,6 +18,7 @@ from interlock.machine.session.machine import SESSION_MACHINE
 _log = logging.getLogger("interlock.asgi")
 
 _PATH: Final = "/api/events/stream"
+_MEDIA_TYPE: Final = "text/event-stream"
 _CONNECT_S: Final = 10
 _RETRY_S: Final = 2.0
 _LOOK_S: Final = 0.5
@@ -52,7 +53,7 @@ class EndsOfSessions:
                     await self._follow()
                 except httpx.HTTPStatusError as error:
                     self._refused(error.response)
-                except httpx.TransportError as error:
+                except httpx.RequestError as error:
                     _log.warning("the ends of sessions don't arrive: %s", error or type(error).__name__)
                 self._sessions.distrust()
                 self.followed.clear()
@@ -71,6 +72,9 @@ class EndsOfSessions:
             headers["last-event-id"] = self._last
         async with self._http.stream("GET", _PATH, headers=headers, timeout=self._timeout) as stream:
             stream.raise_for_status()
+            if not stream.headers.get("content-type", "").startswith(_MEDIA_TYPE):
+                # The page of a proxy, say. Read as a stream it would count as the server's word.
+                raise httpx.RemoteProtocolError("the answer is no stream of events")
             async for fields in _messages(stream):
                 self._sessions.hear(self._now_ms())
                 if "event" in fields:
@@ -81,7 +85,13 @@ class EndsOfSessions:
                 self.followed.set()
 
     def _take(self, text: str) -> None:
-        message = msgspec.json.decode(text, type=EventMessage)
+        try:
+            message = msgspec.json.decode(text, type=EventMessage)
+        except msgspec.MsgspecError as error:
+            _log.error("an event can't be read, and may be an end: %s", error)  # no trace
+            self._sessions.distrust()
+            self._sessions.end_all()
+            return
         about = message.data
         if about.kind == SESSION_MACHINE.kind and about.state in SESSION_MACHINE.final:
             self._sessions.end(about.instance_id, about.reason or about.event)

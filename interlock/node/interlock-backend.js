@@ -253,11 +253,14 @@ class Sessions {
         this.#endAll();
       }
       if (!answer.ok) throw new Error(`status ${answer.status}`);
+      // The page of a proxy, say. Read as a stream it would count as the server's word.
+      const type = answer.headers.get("content-type") ?? "";
+      if (!type.startsWith("text/event-stream")) throw new Error("the answer is no stream of events");
       for await (const message of messagesOf(answer.body)) {
         timer.refresh();
         this.#heardAt = now();
         if (message.event) return;
-        if (message.data) this.#take(JSON.parse(message.data));
+        if (message.data) this.#take(message.data);
         this.#last = message.id ?? this.#last;
         this.#hear();
       }
@@ -266,8 +269,24 @@ class Sessions {
     }
   }
 
-  #take({ data: about }) {
-    if (about.kind === "session" && about.state === "expired") this.#end(about.instance_id, about.reason ?? about.event);
+  #take(text) {
+    const about = eventIn(text);
+    if (about === null) {
+      console.error("interlock: an event can't be read, and may be an end");
+      this.#endAll();
+    } else if (about.kind === "session" && about.state === "expired") {
+      this.#end(about.instance_id, about.reason ?? about.event);
+    }
+  }
+}
+
+/** Return what the message of an event tells, or null if it can't be read. */
+function eventIn(text) {
+  try {
+    const about = JSON.parse(text).data;
+    return [about.kind, about.state, about.instance_id].every((each) => typeof each === "string") ? about : null;
+  } catch {
+    return null;
   }
 }
 

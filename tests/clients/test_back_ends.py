@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 
 import httpx
 import pytest
+from websockets import ConnectionClosed
 from websockets.asyncio.client import connect
 
 from interlock.asgi.denials import DENIALS, Denial
 from interlock.asgi.verifier import client_name
 from interlock.server.experience.problem_kinds import problem_kinds
 from interlock.server.guard.secrets import Secrets
+from tests.clients.answers_of_others import TOKEN, other_server
 from tests.clients.back_ends import back_end, ended, opened, works
 from tests.support.client import Client, logged_in
 from tests.support.relay import relay_to
@@ -146,6 +149,37 @@ async def test_while_interlock_is_silent_nothing_is_served(
         relay.thaw()
 
         await eventually(lambda: served(http, ada.access_token))
+
+
+@scenario()
+async def test_a_page_in_the_place_of_the_stream_is_no_word_of_interlock(
+    server: ServerProcess, program: Sequence[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STALE_AFTER_S", "3")
+    async with other_server() as other, back_end(program, other.url, server) as port:
+        socket = await opened(port, TOKEN)
+        assert await socket.recv() == "hello acc_1"
+        other.media_type, other.text = "text/html", "<p>Back soon.</p>\n\n"
+        other.cut()
+        assert await ended(socket) == (1013, "overloaded"), "nobody says any more which sessions end"
+
+
+@scenario()
+async def test_a_message_that_nobody_can_read_ends_what_is_open(server: ServerProcess, program: Sequence[str]) -> None:
+    async with other_server() as other, back_end(program, other.url, server) as port:
+        socket = await opened(port, TOKEN)
+        assert await socket.recv() == "hello acc_1"
+        other.text = 'id: 7\ndata: {"of": "a later version"}\n\n'
+        assert await ended(socket) == (1013, "overloaded"), "it may have been an end"
+        other.text = ":\n\n"
+        await eventually(lambda: greeted(port))
+
+
+async def greeted(port: int) -> bool:
+    socket = await opened(port, TOKEN)
+    with suppress(ConnectionClosed):
+        return await socket.recv() == "hello acc_1"
+    return False
 
 
 async def refused_now(http: httpx.AsyncClient, token: dict[str, str]) -> bool:
