@@ -89,7 +89,7 @@ async def test_the_consoles_cookie_opens_nothing_else(server: ServerProcess, sec
         visit = {"x-forwarded-method": "GET", "sec-fetch-site": "none"}
         for headers in (
             {"authorization": f"Bearer {operator.cookie}"},
-            {"cookie": f"__Host-interlock={operator.cookie}"},
+            {"cookie": f"__Host-interlock={operator.cookie}", "sec-fetch-site": "same-origin"},
         ):
             assert (await operator.http.get("/api/session", headers=headers)).status_code == 401
             assert (await operator.http.get(FORWARD_AUTH, headers=headers | visit)).status_code == 401
