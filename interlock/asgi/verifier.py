@@ -142,7 +142,7 @@ def _claimed_session(token: str) -> str:
         claims = token.split(".")[1]
         content = base64.urlsafe_b64decode(claims + "=" * (-len(claims) % 4))
         return msgspec.json.decode(content, type=_Claims).sid
-    except (IndexError, ValueError, binascii.Error, msgspec.MsgspecError):
+    except (IndexError, ValueError, RecursionError, binascii.Error, msgspec.MsgspecError):
         raise Denied(NOT_CURRENT) from None
 
 

@@ -164,6 +164,7 @@ class Sessions {
       });
       if (!answer.ok) throw new Error(`status ${answer.status}`);
       found = await answer.json();
+      if (found?.active !== false && typeof found?.sub !== "string") throw new Error("the answer says nothing of it");
     } catch (error) {
       console.error(`interlock: a token can't be introspected: ${error.message}`);
       throw new Refused(DENIALS.unknown);

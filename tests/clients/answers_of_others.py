@@ -12,7 +12,7 @@ from typing import Final
 SESSION: Final = "s1"
 TOKEN: Final = f"a.{base64.urlsafe_b64encode(json.dumps({'sid': SESSION}).encode()).decode().rstrip('=')}.b"
 
-_KNOWN: Final = {
+KNOWN: Final = {
     "active": True,
     "token_type": "Bearer",
     "sid": SESSION,
@@ -24,10 +24,14 @@ _EVERY_S: Final = 0.2
 
 
 class OtherServer:
-    """What is answered to the next follower: ``media_type`` and ``text``, which is sent again and again while it is open."""
+    """What is answered to the next follower: ``media_type`` and ``text``, which is sent again and again while it is open.
+
+    ``known`` is what introspection says of any token.
+    """
 
     def __init__(self) -> None:
         self.url = ""
+        self.known: object = KNOWN
         self.media_type = "text/event-stream"
         self.text = ":\n\n"
         self._followers: set[asyncio.StreamWriter] = set()
@@ -43,7 +47,7 @@ class OtherServer:
         if head.startswith(b"GET /api/events/stream"):
             await self._follow(writer)
         else:
-            body = json.dumps(_KNOWN)
+            body = json.dumps(self.known)
             writer.write(
                 f"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
                 f"connection: close\r\n\r\n{body}".encode()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -15,7 +16,7 @@ from interlock.asgi.denials import DENIALS, Denial
 from interlock.asgi.verifier import client_name
 from interlock.server.experience.problem_kinds import problem_kinds
 from interlock.server.guard.secrets import Secrets
-from tests.clients.answers_of_others import TOKEN, other_server
+from tests.clients.answers_of_others import KNOWN, TOKEN, other_server
 from tests.clients.back_ends import back_end, ended, opened, works
 from tests.support.client import Client, logged_in
 from tests.support.relay import relay_to
@@ -173,6 +174,33 @@ async def test_a_message_that_nobody_can_read_ends_what_is_open(server: ServerPr
         assert await ended(socket) == (1013, "overloaded"), "it may have been an end"
         other.text = ":\n\n"
         await eventually(lambda: greeted(port))
+
+
+@scenario()
+async def test_a_back_end_outlives_an_introspection_that_says_nothing(
+    server: ServerProcess, program: Sequence[str]
+) -> None:
+    async with (
+        other_server() as other,
+        back_end(program, other.url, server) as port,
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http,
+    ):
+        for other.known in (None, [], "yes", {"active": True, "token_type": "Bearer", "sub": None}):
+            assert (await http.get("/", headers=bearer(TOKEN))).status_code == 503
+        other.known = KNOWN
+        assert (await http.get("/", headers=bearer(TOKEN))).text == "acc_1"
+
+
+@scenario()
+async def test_a_token_nested_without_end_is_refused_like_any_other(
+    server: ServerProcess, program: Sequence[str]
+) -> None:
+    deep = base64.urlsafe_b64encode(b'{"x":' + b"[" * 5_000).decode().rstrip("=")
+    async with (
+        back_end(program, server.url, server) as port,
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http,
+    ):
+        assert (await http.get("/", headers=bearer(f"a.{deep}.b"))).status_code == 401
 
 
 async def greeted(port: int) -> bool:
