@@ -77,7 +77,9 @@ def build_app(settings: Settings, realms: Realms | None = None) -> InstrumentedA
         # The HTTP connection limits bodies before a request reaches the application.
         request_max_body_size=None,
         openapi_config=openapi_config(settings.base_path),
-        template_config=template_config(settings.base_path, demo=settings.demo),
+        template_config=template_config(
+            settings.base_path, demo=settings.demo, console=bool(settings.console_look or settings.console_act)
+        ),
         logging_config=None,
         # Set explicitly: Litestar reads both from the environment, and its debugger would stop the server at any refusal.
         debug=False,

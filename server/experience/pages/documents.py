@@ -28,10 +28,11 @@ _HEADERS: Final = {
 _TEMPLATES: Final = Path(__file__).parent / "templates"
 
 
-def template_config(base_path: str, *, demo: bool) -> TemplateConfig[JinjaTemplateEngine]:
+def template_config(base_path: str, **offered: bool) -> TemplateConfig[JinjaTemplateEngine]:
     """Return the engine of the pages: text is escaped, and a name that is not given is an error.
 
-    Each template has ``base``, the path that begins every link to this server, and ``demo``, whether there is a demo page.
+    Each template has ``base``, the path that begins every link to this server, and the names in ``offered``: whether there
+    is a page for it.
     """
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
@@ -42,7 +43,7 @@ def template_config(base_path: str, *, demo: bool) -> TemplateConfig[JinjaTempla
         # Templates change with the release only; otherwise each page looks at the files of all that it extends.
         auto_reload=False,
     )
-    environment.globals |= {"base": base_path, "demo": demo}
+    environment.globals |= {"base": base_path, **offered}
     return TemplateConfig(instance=JinjaTemplateEngine.from_environment(environment))
 
 
