@@ -50,6 +50,13 @@ CALLS: Final = """
     const problem = (wait) => wait.then(() => "none", ({ type, name }) => (type ?? name).split(":").pop());
     seen.account = (await session.account()).email;
     seen.fetched = (await (await session.fetch("/api/account")).json()).email;
+    const { fetch } = globalThis;
+    for (const status of [200, 404]) {
+        const headers = { "Content-Type": "text/html" };
+        globalThis.fetch = async () => new Response("<p>a page of a proxy</p>", { status, headers });
+        seen[status] = await session.account().then(() => "none", ({ recovery, status }) => [recovery, status]);
+    }
+    globalThis.fetch = fetch;
     seen.exists = await problem(visitor.register(account));
     seen.identity = await problem(visitor.exchange({ id_token: "made.up.token" }));
     seen.unknown = await problem(socket.intent("talk.unknown").outcome);
@@ -164,6 +171,8 @@ async def test_each_call_of_a_session_its_refusals_and_aborts(tmp_path: Path) ->
         assert await tab.run(CALLS, account=here.account, changed=f"another {PASSWORD}") == {
             "account": email,
             "fetched": email,
+            "200": ["retry_later", 0],
+            "404": ["fix_request", 404],
             "exists": "account-exists",
             "identity": "credential-invalid",
             "unknown": "intent-unknown",

@@ -52,6 +52,8 @@ def test_a_file_is_compressed_for_those_who_take_it(http: httpx.Client) -> None:
     plain = http.get("/static/pages.css", headers={"accept-encoding": "identity"})
     packed = http.get("/static/pages.css", headers={"accept-encoding": "gzip"})
     assert "content-encoding" not in plain.headers
+    for refusing in ("gzip;q=0", "br, gzip; q=0.0", "deflate"):
+        assert "content-encoding" not in http.get("/static/pages.css", headers={"accept-encoding": refusing}).headers
     assert packed.headers["content-encoding"] == "gzip"
     assert packed.content == plain.content
     assert int(packed.headers["content-length"]) < len(plain.content)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
@@ -20,6 +21,8 @@ _MEDIA_TYPES: Final = {
 """The types that a folder of assets may hold; other files in it are not served."""
 
 _NOT_MODIFIED: Final = 304
+_GZIP: Final = re.compile(r"\bgzip\b(?![ \t]*;[ \t]*q=0(\.0*)?[ \t]*(,|$))", re.IGNORECASE)
+"""In an Accept-Encoding, unless it is refused (RFC 9110, 12.5.3)."""
 
 
 class Asset(msgspec.Struct, frozen=True):
@@ -54,7 +57,7 @@ def assets_under(prefix: str, folder: Path) -> ControllerRouterHandler:
         if known:
             return Response(b"", status_code=_NOT_MODIFIED, headers=headers, media_type=asset.media_type)
         content = asset.content
-        if "gzip" in request.headers.get("accept-encoding", ""):
+        if _GZIP.search(request.headers.get("accept-encoding", "")):
             content, headers["content-encoding"] = asset.compressed, "gzip"
         return Response(content, headers=headers, media_type=asset.media_type)
 

@@ -47,16 +47,18 @@ export async function open({ url = new URL("..", import.meta.url), signal } = {}
       response = await fetch(new URL(path, url), {
         method, headers, credentials: "include", body: body && JSON.stringify(body), signal: AbortSignal.any(signals),
       });
+      // A page of a proxy, whatever its status, is no answer of the server.
+      const readable = response.ok || response.headers.get("Content-Type")?.startsWith("application/problem+json");
       said = await response.text();
+      said = readable && said && JSON.parse(said);
     } catch (error) {
       signal?.throwIfAborted();
       throw new Problem({ type: PROBLEM + "unreachable", title: "The server can't be reached", status: 0, recovery: RETRY_LATER, cause: error });
     }
     const { ok, status, statusText, headers } = response;
-    if (ok) return said && JSON.parse(said);
+    if (ok) return said;
     const problem = { type: PROBLEM + status, title: statusText, status, recovery: status > 499 || RETRIED.includes(status) ? RETRY_LATER : FIX_REQUEST };
-    if (headers.get("Content-Type")?.startsWith("application/problem+json")) Object.assign(problem, JSON.parse(said));
-    throw new Problem({ ...problem, retry_after: Number(headers.get("Retry-After")) || 0 });
+    throw new Problem({ ...problem, ...said, retry_after: Number(headers.get("Retry-After")) || 0 });
   };
   const living = async (own) => {
     if (own !== session) throw new Problem(endedBy((await own.ended).reason));
