@@ -51,6 +51,11 @@ async def all_is_refused(client: Client, admin: Admin, gateway: str, *, harmless
     bodies = _BODIES | {
         "POST /api/auth/login": {"email": client.email, "password": PASSWORD},
         "POST /api/auth/register": {"email": new_email(), "password": PASSWORD},
+        "POST /api/auth/reset": {
+            "email": client.email,
+            "code": "AAAAA-AAAAA-AAAAA-AAAAA",
+            "new_password": "another long password",
+        },
         "POST /api/auth/refresh": {"refresh_token": client.refresh_token},
     }
     ids = {

@@ -172,7 +172,7 @@ def test_an_accounts_identifiers_never_change(
         for operation in item.values()
         if '"email"' in json.dumps(body_of(operation, described))
     }
-    assert taking == {"/api/auth/register", "/api/auth/login"}
+    assert taking == {"/api/auth/register", "/api/auth/login", "/api/auth/reset"}
 
 
 def body_of(operation: dict[str, Any], described: dict[str, Any]) -> list[Any]:
