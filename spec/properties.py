@@ -277,7 +277,13 @@ PROPERTIES: Final[tuple[Property, ...]] = (
     Property(
         "one_outcome",
         "An execution has one outcome at most, and nothing follows it.",
-        (_LIFECYCLES, _N18 + "test_n18_kills_leave_each_accepted_intent_one_outcome", *_RECOVERED, _EXECUTION_TRACES),
+        (
+            _LIFECYCLES,
+            _RUNS + "test_recovery.py::test_code_whose_execution_another_process_ends_is_cancelled",
+            _N18 + "test_n18_kills_leave_each_accepted_intent_one_outcome",
+            *_RECOVERED,
+            _EXECUTION_TRACES,
+        ),
     ),
     Property(
         "no_execution_after_fence",

@@ -53,6 +53,7 @@ echo "$(curl -s $URL/api/intents -H "$(bearer "$LOGIN")" -H 'Content-Type: appli
 for _ in $(seq 150); do
   curl -s $URL/api/executions -H "$(bearer "$LOGIN")" | grep -qE '"state":"(accepted|running)"' || break; sleep 0.2
 done
+sleep 1  # in its first second, a socket waits for a client that resumes
 
 # 6. Read everything that happened to the session, as recorded
 echo "$(curl -s $URL/api/session/transitions -H "$(bearer "$LOGIN")")"

@@ -13,8 +13,8 @@ from interlock.server.experience.credentials import DEVICE_COOKIE, cookie_named
 from interlock.server.guard.passwords.hash_queue import Count, Ended, Requester
 from interlock.server.guard.throttling.limits import LimitedAction
 from interlock.server.guard.throttling.logins import Client, LoginAttempt
+from interlock.server.runtime.accounts.accounts import Owner
 from interlock.server.services import Services
-from interlock.server.surface.accounts import Owner
 from interlock.server.system.addresses import limit_key
 
 ARRIVED: Final = "arrived_ns"

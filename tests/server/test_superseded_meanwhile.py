@@ -200,15 +200,16 @@ async def test_a_superseded_credential_deletes_no_account(tmp_path: Path, end: s
             password = owner.account.password or ""
             taken = ChangePassword(password, "B" * 43) if end == "another password" else ACCOUNT_ENDS[end]()
             superseding = accounts.submit(subject, *commands("elsewhere", taken))
+        waiting = accounts.turns._waiting
+        before = [] if end in ENDS else [asyncio.ensure_future(superseding)]
         # On the account, the other change comes first; the call, with a still valid credential, waits for its turn.
-        first = asyncio.ensure_future(superseding)
-        await asyncio.sleep(0)
+        await eventually(lambda: len(waiting[subject]) == len(before))
         calling = asyncio.ensure_future(_http("DELETE", "/api/account")(ada))
-        await eventually(lambda: len(accounts.turns._waiting[subject]) == (1 if end in ENDS else 2))
+        await eventually(lambda: len(waiting[subject]) == len(before) + 1)
         if end in ENDS:
-            await first
+            await superseding
         accounts.turns.give(subject)
-        await first
+        await asyncio.gather(*before)
         succeeded, said = await calling
         assert not succeeded, said
         deletes = [each for each in await ada.records() if each.transition.event == "delete"]

@@ -104,5 +104,5 @@ def test_a_missing_place_of_a_property_is_noticed(place: str) -> None:
 
 
 def test_property_names_are_unique_and_statements_are_sentences() -> None:
-    assert len(_NAMES) == len(PROPERTIES) == 39
+    assert len(_NAMES) == len(PROPERTIES) == 40
     assert all(promised.statement.endswith(".") for promised in PROPERTIES)
