@@ -50,6 +50,7 @@ CALLS: Final = """
     const problem = (wait) => wait.then(() => "none", ({ type, name }) => (type ?? name).split(":").pop());
     seen.account = (await session.account()).email;
     seen.fetched = (await (await session.fetch("/api/account")).json()).email;
+    seen.token = (await session.token()).split(".").length;
     const { fetch } = globalThis;
     for (const status of [200, 404]) {
         const headers = { "Content-Type": "text/html" };
@@ -171,6 +172,7 @@ async def test_each_call_of_a_session_its_refusals_and_aborts(tmp_path: Path) ->
         assert await tab.run(CALLS, account=here.account, changed=f"another {PASSWORD}") == {
             "account": email,
             "fetched": email,
+            "token": 3,
             "200": ["retry_later", 0],
             "404": ["fix_request", 404],
             "exists": "account-exists",

@@ -72,6 +72,8 @@ export interface Session extends Target<SessionEvents> {
   readonly ended: Promise<Ended>;
   /** Open the WebSocket, or return this tab's open one. It reconnects by itself. */
   connect(options?: Waiting): Promise<Socket>;
+  /** A current access token, for a WebSocket of the application's own. Ask for it at each handshake, and don't keep it. */
+  token(options?: Waiting): Promise<string>;
   /** `fetch` with an access token, for the application's own back end. After a 401, it refreshes and asks once more. */
   fetch(input: RequestInfo | URL, init?: RequestInit): Promise<Response>;
   account(options?: Waiting): Promise<Account>;

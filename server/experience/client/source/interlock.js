@@ -256,6 +256,7 @@ export async function open({ url = new URL("..", import.meta.url), signal } = {}
           throw error;
         }
       },
+      token: ({ signal } = {}) => current(own, signal),
       async fetch(input, init) {
         const made = new Request(input, init);
         for (let again = false; ; again = true) {

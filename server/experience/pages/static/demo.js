@@ -42,7 +42,7 @@ async function attempt(work) {
   try {
     return await work();
   } catch (problem) {
-    element("problem").textContent = [problem.title ?? problem.message, problem.detail, problem.advice].filter(Boolean).join(". ");
+    element("problem").textContent = [problem.title ?? problem.message, problem.detail].filter(Boolean).join(": ");
     element("problem").hidden = false;
     return undefined;
   }
@@ -79,7 +79,11 @@ async function history() {
 
 async function begun(logged) {
   session = logged;
-  element("command").textContent = `interlock sessions end ${session.id}`;
+  element("command").textContent = [
+    `export INTERLOCK_URL=${server.href.slice(0, -1)}`,
+    "export INTERLOCK_ADMIN_TOKEN=$(.venv/bin/interlock admin-token create demo)",
+    `.venv/bin/interlock sessions end ${session.id}`,
+  ].join("\n");
   show(session.state, `It is ${session.state}.`);
   enable();
   session.ended.then(({ reason }) => {
@@ -89,6 +93,7 @@ async function begun(logged) {
     enable();
   });
   await history();
+  element("email").value = (await session.account()).email ?? "";
 }
 
 const name = `visitor-${crypto.randomUUID().slice(0, 8)}`;
