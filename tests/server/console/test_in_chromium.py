@@ -84,6 +84,7 @@ async def test_ending_a_session_closes_its_socket_and_says_how_fast(
             await tab.run("document.querySelector('dialog .danger').click(); return 1")
             assert (await closed(socket))[0] == 4403
         told = await eventually(lambda: ended(tab))
+        assert await text(tab, ".heading .badge") == "expired", "the page shows what is now"
         assert "Recorded at position" in told
         assert "Its socket was closed" in told
 

@@ -48,8 +48,18 @@ async function end(form) {
     return;
   }
   form.hidden = true;
+  await renew(form.closest(".acts"));
   told.textContent = ended(body);
-  told.append(" ", Object.assign(document.createElement("a"), { href: location.pathname, textContent: "Show the records" }));
+}
+
+/** Show the page as it is now, and `kept` of it as it was. */
+async function renew(kept) {
+  const answer = await fetch(location.href);
+  if (!answer.ok) return;
+  const now = new DOMParser().parseFromString(await answer.text(), "text/html").getElementById("main");
+  now.querySelector(".acts")?.remove();
+  now.querySelector(".heading").after(kept);
+  document.getElementById("main").replaceWith(now);
 }
 
 function ended({ position, recorded_ms, sockets, closed_ms }) {
