@@ -15,8 +15,10 @@ from interlock.machine.account.commands import (
     Delete,
     Disable,
     Enable,
+    IssueResetCode,
     Register,
     Rehash,
+    ResetPassword,
     SetGroups,
 )
 from interlock.machine.account.commitments import commit
@@ -32,6 +34,7 @@ from interlock.machine.verifier import Verifier
 KEY = bytes(32)
 HASHES = [commit(KEY, "password_hash", each) for each in ("one", "two", "three")]
 EMAIL = commit(KEY, "email", "ada@example.org")
+CODES = [commit(KEY, "reset_code", each) for each in ("one", "two")]
 IDENTITY = commit(KEY, "identity", "https://id.example", "ada")
 ADDRESSES = st.sampled_from([None, "192.0.2.7"])
 
@@ -66,7 +69,7 @@ class AccountMachine(RuleBasedStateMachine):
         row = chain(self.digest, self.position + 1, step)
         self.position, self.digest = row.position, row.digest
         assert self.verifier.feed(row)[1] == self.account
-        self.taken_away += data.event in {"change_password", "disable", "delete"}
+        self.taken_away += data.event in {"change_password", "reset_password", "disable", "delete"}
         return True
 
     @rule(current=st.sampled_from(HASHES), new=st.sampled_from(HASHES))
@@ -82,6 +85,18 @@ class AccountMachine(RuleBasedStateMachine):
         assert self.ask(Rehash(current, new)) is allowed
         assert (self.account.epoch, self.account.password_changed_at_ms) == (epoch, since_ms), "the same password"
         assert not allowed or self.account.password == new
+
+    @rule(code=st.sampled_from(CODES), lifetime_ms=st.integers(0, 5), address=ADDRESSES)
+    def issue_reset_code(self, code: str, lifetime_ms: int, address: str | None) -> None:
+        allowed = self.account.state == "active" and self.account.password is not None
+        assert self.ask(IssueResetCode(code, self.now_ms + lifetime_ms, address)) is allowed
+
+    @rule(code=st.sampled_from(CODES), new=st.sampled_from(HASHES))
+    def reset_password(self, code: str, new: str) -> None:
+        known = self.account.reset_code == code and self.now_ms + 1 < self.account.reset_until_ms
+        allowed = self.account.state == "active" and known
+        assert self.ask(ResetPassword(code, new)) is allowed
+        assert not allowed or (self.account.password, self.account.reset_code) == (new, None), "used up"
 
     @rule(groups=st.sampled_from([(), ("ops",), ("ops", "staff")]), address=ADDRESSES)
     def set_groups(self, groups: tuple[str, ...], address: str | None) -> None:
@@ -144,6 +159,8 @@ def test_a_whole_account_life_is_told_in_words() -> None:
         SetGroups(("ops",)),
         Disable("192.0.2.7"),
         Enable(),
+        IssueResetCode(CODES[0], 60_000, "192.0.2.7"),
+        ResetPassword(CODES[0], HASHES[0]),
         Delete("192.0.2.7"),
     ]
     account, digest, records = Account("acc_1"), GENESIS, []
@@ -164,8 +181,25 @@ def test_a_whole_account_life_is_told_in_words() -> None:
         "in ops",
         "epoch 2; asked from 192.0.2.7",
         "",
-        "epoch 3; asked from 192.0.2.7",
+        "valid until 1970-01-01T00:01:00.000Z; asked from 192.0.2.7",
+        "epoch 3",
+        "epoch 4; asked from 192.0.2.7",
     ]
+
+
+@pytest.mark.parametrize(
+    ("issued", "says"),
+    [
+        (None, "no reset code of the account is unused"),
+        (CODES[1], "the account has another reset code, or one that was valid until 1970-01-01T00:00:00.009Z"),
+    ],
+)
+def test_why_a_reset_code_is_refused(issued: str | None, says: str) -> None:
+    account = Account("acc_1", state="active", password=HASHES[0], reset_code=issued, reset_until_ms=9)
+    reset = ResetPassword(CODES[0], HASHES[1])
+    with pytest.raises(TransitionRefused) as refused:
+        ACCOUNT_MACHINE.decide(account, Command("cmd", "acc_1", reset), 5)
+    assert says in refusal(ACCOUNT_MACHINE, refused.value, account, reset)
 
 
 def test_which_accounts_an_authentication_admits() -> None:

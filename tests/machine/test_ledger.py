@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from interlock.machine.errors import LedgerFault
-from interlock.machine.ledger import GENESIS, Record, StoredRow, chain, parse, row_digest
+from interlock.machine.ledger import GENESIS, Receipt, Record, StoredRow, chain, chained, parse, row_digest
 from interlock.machine.machine import Transition
 from interlock.machine.machines import MACHINES
 from interlock.machine.session.commands import (
@@ -323,6 +323,22 @@ def test_a_fault_does_not_change_the_verifier() -> None:
 def test_a_legal_edit_with_new_digests_shows_only_in_the_head() -> None:
     """This is why a copy of the head should be kept elsewhere: the chain itself is no signature."""
     assert _verify(_forged(_AT["touch"], actor="mallory")).head != _verify(_ROWS).head
+
+
+@pytest.mark.parametrize(
+    ("last", "changed", "fault"),
+    [
+        (0, False, (2, "the record is missing")),
+        (1, True, (3, "the digest does not fit the record and the digest before it")),
+    ],
+)
+def test_a_row_is_checked_against_the_receipt_before_it(last: int, changed: bool, fault: tuple[int, str]) -> None:  # noqa: FBT001  # a parameter of the test
+    receipts = [Receipt(row.position, row.digest.hex()) for row in _ROWS]
+    digest = row_digest(_ROWS[1].digest, _ROWS[2])
+    assert chained(receipts[1], _ROWS[2], digest) == receipts[2]
+    with pytest.raises(LedgerFault) as found:
+        chained(receipts[last], _ROWS[2], bytes(32) if changed else digest)
+    assert (found.value.position, found.value.fault) == fault
 
 
 def test_a_record_holds_its_authentications_age_or_counts_as_one() -> None:
