@@ -90,6 +90,8 @@ async def everything(server: ServerProcess, domain: str, signing: list[str]) -> 
     said: list[bytes] = []
     admin = {"authorization": f"Bearer {await asyncio.to_thread(admin_token, server.data)}"}
     async with await logged_in(server.url) as client:
+        # A running server looks for new webhooks now and then, and sends what happens from then on.
+        await eventually(lambda: _knows_the_webhook(client, admin))
         for text in (domain, f"explode {domain}"):
             accepted = await submitted(client, ECHO, text=text)
             said.append(accepted.content)
@@ -139,6 +141,10 @@ async def over_a_socket(client: Client, domain: str) -> list[bytes]:
                 pass
             said.append(str(told).encode())
     return said
+
+
+async def _knows_the_webhook(client: Client, admin: dict[str, str]) -> bool:
+    return "shop" in (await client.http.get("/api/admin/webhooks", headers=admin)).text
 
 
 async def _behind_nothing(client: Client, admin: dict[str, Any]) -> bool:
