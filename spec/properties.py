@@ -9,27 +9,16 @@ from __future__ import annotations
 
 from typing import Final
 
-import msgspec
+from interlock.spec.execution_properties import EXECUTION_PROPERTIES
+from interlock.spec.property import EXECUTION_TRACES, RUNS, Property
 
-
-class Property(msgspec.Struct, frozen=True):
-    """One promise. ``checked_in`` lists pytest nodes, ``file::test`` or ``file::Class``, relative to the repository.
-
-    ``liveness``: the promise is that something eventually happens, so it holds only if no task is starved.
-    """
-
-    name: str
-    statement: str
-    checked_in: tuple[str, ...] = ()
-    liveness: bool = False
-
+__all__ = ["PROPERTIES", "Property"]
 
 _WALKS: Final = (
     "tests/machine/test_exhaustive.py::test_every_edge_keeps_every_promise",
     "tests/machine/test_session_machine.py::TestSession",
 )
 _LEDGER: Final = "tests/machine/test_ledger.py::"
-_EXECUTION_TRACES: Final = "tests/spec/test_execution_traces.py::test_an_executions_fault_is_named_where_it_first_shows"
 _TRACE_RULES: Final = "tests/spec/test_traces.py::test_the_checker_names_a_fault_at_the_line_where_it_first_shows"
 _SQL: Final = "tests/server/test_database.py::test_an_illegal_row_is_refused"
 _TRACED: Final = "tests/server/test_trace.py::"
@@ -40,17 +29,6 @@ _CHANGE_RACES: Final = "tests/server/test_app.py::"
 _FEED: Final = "tests/server/test_feed.py::"
 _TWO_NODES: Final = "tests/server/test_two_nodes.py::"
 _SECRETS: Final = "tests/server/test_secret_records.py::"
-_LIFECYCLES: Final = "tests/machine/test_every_lifecycle.py::test_every_step_of_every_lifecycle_keeps_its_promises"
-_EXECUTION: Final = "tests/machine/test_execution_machine.py::"
-_RUNS: Final = "tests/executions/"
-_N18: Final = "tests/scenarios/test_n18_executions.py::"
-_N18_STREAMS: Final = "tests/scenarios/test_n18_streams.py::"
-_RECOVERED: Final = (
-    _N18_STREAMS + "test_n18_one_id_over_sockets_and_http_has_one_outcome_for_all",
-    _N18_STREAMS + "test_n18_a_rolling_restart_under_load_loses_and_repeats_nothing",
-)
-_STREAM: Final = "tests/machine/test_stream.py::"
-_STREAMS: Final = "tests/streams/"
 _ENDING: Final = "tests/scenarios/test_n13_n16_ending.py::"
 
 PROPERTIES: Final[tuple[Property, ...]] = (
@@ -58,7 +36,7 @@ PROPERTIES: Final[tuple[Property, ...]] = (
         "declared_only",
         "Every record's source, event, guards and target are a row of the declaration; its source is the target of the"
         " record before; the first record of an instance is its creation.",
-        (*_WALKS, _LEDGER + "test_an_undeclared_transition_is_found", _SQL, _TRACE_RULES, _EXECUTION_TRACES),
+        (*_WALKS, _LEDGER + "test_an_undeclared_transition_is_found", _SQL, _TRACE_RULES, EXECUTION_TRACES),
     ),
     Property(
         "expired_absorbs",
@@ -84,7 +62,7 @@ PROPERTIES: Final[tuple[Property, ...]] = (
             _TRACED + "test_nobody_is_answered_before_the_commit",
             "tests/scenarios/test_process.py::test_kill_9_under_load_loses_nothing_acknowledged",
             _TRACE_RULES,
-            _EXECUTION_TRACES,
+            EXECUTION_TRACES,
         ),
     ),
     Property(
@@ -96,7 +74,7 @@ PROPERTIES: Final[tuple[Property, ...]] = (
             _TRACED + "test_a_repeat_is_traced_as_acknowledged_again_and_appended_once",
             _SQL,
             _TRACE_RULES,
-            _EXECUTION_TRACES,
+            EXECUTION_TRACES,
         ),
     ),
     Property(
@@ -108,7 +86,7 @@ PROPERTIES: Final[tuple[Property, ...]] = (
             _SQL,
             _TRACED + "test_two_doors_on_one_log_each_decide_on_the_latest_version",
             _TRACE_RULES,
-            _EXECUTION_TRACES,
+            EXECUTION_TRACES,
         ),
     ),
     Property(
@@ -118,7 +96,7 @@ PROPERTIES: Final[tuple[Property, ...]] = (
             _TRACED + "test_two_doors_on_one_log_each_decide_on_the_latest_version",
             _TWO_NODES + "test_concurrent_commands_at_both_nodes_lose_no_update",
             _TRACE_RULES,
-            _EXECUTION_TRACES,
+            EXECUTION_TRACES,
         ),
     ),
     Property(
@@ -133,14 +111,14 @@ PROPERTIES: Final[tuple[Property, ...]] = (
             "tests/server/test_service_machine.py::TestService",
             _FEED + "test_a_server_with_failing_memory_closes_sockets_and_refuses_all",
             _TRACE_RULES,
-            _EXECUTION_TRACES,
+            EXECUTION_TRACES,
         ),
     ),
     Property("single_owner", "A connection is connected once, by the node that holds its socket.", (_TRACE_RULES,)),
     Property(
         "view_monotonic",
         "A node never tells an older version of a session than it told before.",
-        (_FEED + "test_a_read_overtaken_by_the_log_is_not_cached", _TRACE_RULES, _EXECUTION_TRACES),
+        (_FEED + "test_a_read_overtaken_by_the_log_is_not_cached", _TRACE_RULES, EXECUTION_TRACES),
     ),
     Property(
         "durability",
@@ -223,7 +201,7 @@ PROPERTIES: Final[tuple[Property, ...]] = (
             "tests/server/test_superseded_meanwhile.py::test_a_browser_of_a_lost_account_replaces_no_session",
             "tests/server/test_sessions.py::test_activity_by_a_superseded_credential_is_not_recorded",
             _TWO_NODES + "test_a_login_at_one_node_supersedes_the_credentials_at_the_other",
-            _EXECUTION_TRACES,
+            EXECUTION_TRACES,
         ),
     ),
     Property(
@@ -261,109 +239,7 @@ PROPERTIES: Final[tuple[Property, ...]] = (
             "tests/server/test_password_reset.py::test_one_of_several_resets_at_once_wins",
         ),
     ),
-    Property(
-        "accepted_once",
-        "An intent that one account submits any number of times under one id, also at once, is accepted as one execution.",
-        (
-            _EXECUTION + "test_an_intent_names_one_execution_that_is_accepted_once",
-            "tests/server/test_every_lifecycle_on_disk.py::test_one_intent_submitted_at_two_doors_at_once_is_accepted_once",
-            _RUNS + "test_acceptance.py::test_one_id_submitted_many_times_at_once_is_accepted_once",
-            _N18 + "test_n18_one_id_from_16_clients_and_a_kill_is_one_execution",
-            _N18 + "test_n18_kills_leave_each_accepted_intent_one_outcome",
-            *_RECOVERED,
-            _EXECUTION_TRACES,
-        ),
-    ),
-    Property(
-        "one_outcome",
-        "An execution has one outcome at most, and nothing follows it.",
-        (
-            _LIFECYCLES,
-            _RUNS + "test_recovery.py::test_code_whose_execution_another_process_ends_is_cancelled",
-            _N18 + "test_n18_kills_leave_each_accepted_intent_one_outcome",
-            *_RECOVERED,
-            _EXECUTION_TRACES,
-        ),
-    ),
-    Property(
-        "no_execution_after_fence",
-        "Once the end of a session is acknowledged, nothing is accepted or started under it, and no execution that the end"
-        " cancels succeeds, unless the realm's own transaction had committed its result.",
-        (
-            _RUNS + "test_acceptance.py::test_nothing_is_accepted_under_an_authority_that_is_lost",
-            _RUNS + "test_acceptance.py::test_an_acceptance_racing_the_end_of_its_session_is_before_it_or_refused",
-            _RUNS + "test_cancellation.py::test_the_end_of_the_session_cancels_its_executions",
-            _RUNS + "test_cancellation.py::test_what_an_account_loses_cancels_before_its_sessions_end",
-            _RUNS + "test_limits.py::test_code_that_may_finish_submits_nothing_after_its_session",
-            _RUNS + "test_outcomes.py::test_a_result_after_the_end_of_the_session_is_refused",
-            _RUNS + "test_overtaken.py::test_a_record_that_the_end_of_its_session_overtakes_is_refused",
-            _RUNS + "test_recovery.py::test_nothing_starts_again_after_the_end_of_its_session",
-            _N18 + "test_n13_a_revocation_racing_intents_is_a_fence",
-            _N18_STREAMS + "test_n13_the_end_of_a_session_is_a_fence_on_all_its_sockets",
-            _EXECUTION_TRACES,
-        ),
-    ),
-    Property(
-        "committed_is_outcome",
-        "A result that a realm's transaction has committed is the recorded outcome of its execution, and once another outcome"
-        " is recorded no transaction of it commits.",
-        (
-            _RUNS + "test_transactional.py::test_a_committed_result_is_never_recorded_as_cancelled",
-            _RUNS + "test_transactional.py::test_code_that_goes_on_after_its_end_commits_nothing",
-            _RUNS + "test_transactional.py::test_code_that_goes_on_when_it_is_cancelled_commits_nothing",
-            _RUNS + "test_transactional.py::test_an_attempt_that_a_crash_took_after_its_commit_has_succeeded",
-            _RUNS + "test_transactional.py::test_a_stale_commit_can_not_follow_the_end_of_an_interrupted_attempt",
-        ),
-    ),
-    Property(
-        "owner_only",
-        "A result, a failure or an interruption is recorded only of the attempt that runs the execution then, and an"
-        " interruption only once its server process does not run it any more.",
-        (
-            _LIFECYCLES,
-            _RUNS + "test_recovery.py::test_a_start_interrupts_the_attempts_of_its_own_node_only",
-            _EXECUTION_TRACES,
-        ),
-    ),
-    Property(
-        "once_runs_once",
-        "An execution whose effects are `once` is started once at most.",
-        (
-            _LIFECYCLES,
-            _EXECUTION + "test_an_interrupted_execution_with_effects_once_has_failed",
-            _RUNS + "test_recovery.py::test_a_lost_attempt_is_repeated_as_its_effects_allow",
-            _RUNS + "test_recovery.py::test_an_execution_of_a_killed_process_gets_its_outcome",
-        ),
-    ),
-    Property(
-        "attempts_bounded",
-        "An execution is started five times at most, however often the server process dies.",
-        (
-            _EXECUTION + "test_an_execution_whose_fifth_attempt_is_lost_has_failed",
-            _RUNS + "test_recovery.py::test_code_that_ends_the_server_runs_five_times",
-        ),
-    ),
-    Property(
-        "outcome_reaches_client",
-        "Whenever nothing more can happen, every accepted execution has an outcome, also after crashes, and each client that"
-        " was told of its acceptance has heard it.",
-        (
-            _EXECUTION + "test_the_keys_say_whose_it_is_until_when_and_whether_it_runs",
-            _EXECUTION + "test_an_interrupt_is_recorded_while_the_disk_is_nearly_full",
-            _RUNS + "test_cancellation.py::test_code_that_does_not_stop_has_five_seconds",
-            _RUNS + "test_recovery.py::test_a_lost_attempt_is_repeated_as_its_effects_allow",
-            _RUNS + "test_recovery.py::test_an_execution_of_a_killed_process_gets_its_outcome",
-            _EXECUTION_TRACES,
-            _STREAM + "TestStream",
-            _STREAMS + "test_intents.py::test_all_connections_hear_the_stream_and_a_new_one_what_follows",
-            _STREAMS + "test_intents.py::test_a_repeat_from_another_session_of_the_account_hears_the_outcome",
-            _STREAMS + "test_pace.py::test_a_stopping_server_closes_idle_sockets_first_and_sends_outcomes",
-            _STREAMS + "test_resume.py::test_each_value_comes_once_over_connections_cut_again_and_again",
-            _N18_STREAMS + "test_n18_sockets_over_a_bad_network_hear_all_once_or_of_a_gap",
-            *_RECOVERED,
-            _STREAMS + "test_resume.py::test_after_a_crash_the_client_is_told_of_the_gap_and_reads_the_execution",
-        ),
-    ),
+    *EXECUTION_PROPERTIES,
     Property("refusal_changes_nothing", "A refused command leaves the session as it was.", _WALKS),
     Property(
         "expires_or_renewed",
@@ -405,9 +281,9 @@ PROPERTIES: Final[tuple[Property, ...]] = (
         " else.",
         (
             "tests/scenarios/test_process.py::test_kill_9_under_load_loses_nothing_acknowledged",
-            _RUNS + "test_traces.py::test_nothing_starts_before_every_lost_attempt_is_interrupted",
+            RUNS + "test_traces.py::test_nothing_starts_before_every_lost_attempt_is_interrupted",
             _TRACE_RULES,
-            _EXECUTION_TRACES,
+            EXECUTION_TRACES,
         ),
         liveness=True,
     ),

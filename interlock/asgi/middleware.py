@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final, TypeAlias
 
@@ -93,7 +94,7 @@ class SessionGone(OSError):
     """The session has ended, and with it the connection: as a server raises it for a client that has gone."""
 
 
-class _Exchange:
+class _Exchange(ABC):
     """What the application receives and sends. ``ended``: the close with which the session has ended."""
 
     def __init__(self, receive: Receive, send: Send) -> None:
@@ -105,9 +106,9 @@ class _Exchange:
         """End what is open."""
         self.ended.set_result(close)
 
+    @abstractmethod
     async def deny(self, denial: Denial) -> None:
         """Refuse it."""
-        raise NotImplementedError
 
     async def receive(self) -> Message:
         """Return the client's next message, or its disconnect when the session ends."""
@@ -122,13 +123,13 @@ class _Exchange:
                 receiving.cancel()
         return self.disconnect()
 
+    @abstractmethod
     def disconnect(self) -> Message:
         """Return the message that tells the application of the end."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def send(self, message: Message) -> None:
         """Send a message of the application."""
-        raise NotImplementedError
 
 
 class _Response(_Exchange):

@@ -30,6 +30,8 @@ _RANDOM: Final = 44
 """The part of a secret after its name: an underscore, and 43 characters."""
 _FIRST_WORD_S: Final = 5.0
 _TIMEOUT: Final = httpx.Timeout(5)
+_ASKED_AT_ONCE: Final = 64
+"""How many tokens are asked about at once. Anybody can make some up; more are refused until there is an answer."""
 
 
 class _Claims(msgspec.Struct, frozen=True):
@@ -57,6 +59,7 @@ class Verifier:
         self._sessions = LiveSessions(
             stale_after_ms=round(stale_after_s * 1000), cache_ms=round(cache_s * 1000), cache_size=_CACHE_SIZE
         )
+        self._asked = 0
         self._ends = EndsOfSessions(self._http, subscriber, self._sessions, stale_after_s, _now_ms)
         self._following: asyncio.Task[None] | None = None
 
@@ -120,12 +123,17 @@ class Verifier:
         return session
 
     async def _introspected(self, token: str) -> Session:
+        if self._asked >= _ASKED_AT_ONCE:
+            raise Denied(UNKNOWN)
+        self._asked += 1
         try:
             response = await self._http.post("/oauth/introspect", data={"token": token}, auth=self._auth)
             found = msgspec.json.decode(response.raise_for_status().content, type=_Introspection)
         except (httpx.HTTPError, msgspec.MsgspecError) as error:
             _log.error("a token can't be introspected: %s", error or type(error).__name__)  # no trace
             raise Denied(UNKNOWN) from None
+        finally:
+            self._asked -= 1
         if not found.active or found.token_type != _BEARER:
             raise Denied(NOT_CURRENT)
         return Session(found.sid, found.sub, found.session_state, found.exp)

@@ -20,6 +20,8 @@ const DENIALS = {
   unknown: [503, "overloaded", "Nobody knows whether the session lives", "retry_later", CLOSES.overloaded],
 };
 const CACHE_SIZE = 10_000;
+// Anybody can make up tokens: more than so many are not asked about at once.
+const ASKED_AT_ONCE = 64;
 const RETRY_MS = 2000;
 const FIRST_WORD_MS = 5000;
 const CALL_MS = 5000;
@@ -54,6 +56,7 @@ class Sessions {
   #uses = new Map(); // session id → its uses
   #found = new Map(); // token → its session, and until when that may be believed; the least recently used first
   #tokens = new Map(); // session id → its tokens in #found
+  #asked = 0;
   #heardAt = -Infinity;
   #last = null;
   #stopped = new AbortController();
@@ -154,7 +157,9 @@ class Sessions {
   }
 
   async #introspected(token) {
+    if (this.#asked >= ASKED_AT_ONCE) throw new Refused(DENIALS.unknown);
     let found;
+    this.#asked += 1;
     try {
       const answer = await fetch(`${this.#url}/oauth/introspect`, {
         method: "POST",
@@ -168,6 +173,8 @@ class Sessions {
     } catch (error) {
       console.error(`interlock: a token can't be introspected: ${error.message}`);
       throw new Refused(DENIALS.unknown);
+    } finally {
+      this.#asked -= 1;
     }
     if (!found.active || found.token_type !== "Bearer") throw new Refused(DENIALS.notCurrent);
     return { sessionId: found.sid, subject: found.sub, state: found.session_state, tokenExpiresAt: found.exp };

@@ -14,6 +14,7 @@ from rich.table import Column, Table
 from interlock.machine.errors import HeadRefused, KeyInUse, SurfaceLocked
 from interlock.machine.times import rfc3339
 from interlock.server.cli.errors import data_option, errors_as_messages, json_option, keys_folder, print_listed
+from interlock.server.cli.options import head_option
 
 if TYPE_CHECKING:
     from interlock.server.clock import Clock
@@ -89,15 +90,9 @@ def rotate(data: Path, *, refresh: bool, now: bool) -> None:
 @keys.command()
 @click.argument("kid", metavar="KEY")
 @data_option
-@click.option(
-    "--head-file",
-    "head",
-    type=click.Path(path_type=Path),
-    envvar="INTERLOCK_HEAD_FILE",
-    help="The log's signed head; if not given, interlock.head beside the log.",
-)
+@head_option
 @click.option("--force", is_flag=True, help="Retire it although its tokens may be valid: it is compromised.")
-def retire(kid: str, data: Path, head: Path | None, *, force: bool) -> None:
+def retire(kid: str, data: Path, head_file: Path | None, *, force: bool) -> None:
     """Remove KEY. Everything signed with it becomes invalid.
 
     Refused while its tokens may be valid. With --force they are refused within a second, and a running server closes all
@@ -110,7 +105,7 @@ def retire(kid: str, data: Path, head: Path | None, *, force: bool) -> None:
         folder, now_ms = keys_folder(data), _clock(data).now_ms()
         key = rotation.find(folder, kid)
         rotation.check_retirement(folder, key, now_ms, force=force)
-        _free_head(data, head or data / HEAD_NAME, key, now_ms, force=force)
+        _free_head(data, head_file or data / HEAD_NAME, key, now_ms, force=force)
         rotation.remove(folder, key)
         Console(highlight=False).print(f"[bold]{key.name}[/bold] is removed.")
 

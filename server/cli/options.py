@@ -14,6 +14,13 @@ config_option = click.option(
     "--config", type=click.Path(path_type=Path), help="TOML file of settings. [env: INTERLOCK_CONFIG]"
 )
 
+head_option = click.option(
+    "--head-file",
+    type=click.Path(path_type=Path),
+    envvar="INTERLOCK_HEAD_FILE",
+    help="The log's signed head; if not given, interlock.head beside the log.",
+)
+
 
 def setting_options(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Return a decorator that gives a command an option for each setting, or for those with ``names``."""

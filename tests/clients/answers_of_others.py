@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
@@ -26,7 +27,8 @@ _EVERY_S: Final = 0.2
 class OtherServer:
     """What is answered to the next follower: ``media_type`` and ``text``, which is sent again and again while it is open.
 
-    ``known`` is what introspection says of any token.
+    ``known`` is what introspection says of any token, once ``answers`` is set. ``most_waiting`` is how many callers have
+    waited for that at once.
     """
 
     def __init__(self) -> None:
@@ -34,6 +36,10 @@ class OtherServer:
         self.known: object = KNOWN
         self.media_type = "text/event-stream"
         self.text = ":\n\n"
+        self.answers = asyncio.Event()
+        self.answers.set()
+        self.most_waiting = 0
+        self._waiting = 0
         self._followers: set[asyncio.StreamWriter] = set()
 
     def cut(self) -> None:
@@ -47,12 +53,25 @@ class OtherServer:
         if head.startswith(b"GET /api/events/stream"):
             await self._follow(writer)
         else:
+            await self._answering(head, reader)
             body = json.dumps(self.known)
             writer.write(
                 f"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
                 f"connection: close\r\n\r\n{body}".encode()
             )
         writer.close()
+
+    async def _answering(self, head: bytes, reader: asyncio.StreamReader) -> None:
+        """Wait until introspection is to be answered, or the caller has left."""
+        length = re.search(rb"(?i)content-length: *([0-9]+)", head)
+        await reader.readexactly(int(length[1]) if length else 0)
+        self._waiting += 1
+        self.most_waiting = max(self.most_waiting, self._waiting)
+        either = [asyncio.ensure_future(self.answers.wait()), asyncio.ensure_future(reader.read(1))]
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        for each in either:
+            each.cancel()
+        self._waiting -= 1
 
     async def _follow(self, writer: asyncio.StreamWriter) -> None:
         self._followers.add(writer)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import sys
 from collections.abc import Iterator, Sequence
@@ -174,6 +175,22 @@ async def test_a_message_that_nobody_can_read_ends_what_is_open(server: ServerPr
         assert await ended(socket) == (1013, "overloaded"), "it may have been an end"
         other.text = ":\n\n"
         await eventually(lambda: greeted(port))
+
+
+@scenario()
+async def test_at_most_64_made_up_tokens_are_asked_about_at_once(server: ServerProcess, program: Sequence[str]) -> None:
+    async with (
+        other_server() as other,
+        back_end(program, other.url, server) as port,
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", limits=httpx.Limits(), timeout=60) as http,
+    ):
+        other.answers.clear()
+        asking = [asyncio.ensure_future(http.get("/", headers=bearer(f"{TOKEN}{n}"))) for n in range(150)]
+        await eventually(lambda: other.most_waiting >= 64 and sum(each.done() for each in asking) >= 86)
+        other.answers.set()
+        refused = [each for each in await asyncio.gather(*asking) if each.status_code == 503]
+        assert other.most_waiting == 64
+        assert len(refused) >= 86
 
 
 @scenario()

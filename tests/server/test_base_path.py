@@ -11,6 +11,7 @@ from typing import Any, Final
 import httpx
 import pytest
 from websockets.sync.client import connect
+from websockets.typing import Subprotocol
 
 from interlock.machine.errors import SettingsError
 from interlock.server.settings_loading import load_settings
@@ -100,7 +101,7 @@ def test_forward_auth_and_the_websocket_are_below_the_base_path(server: ServerPr
     bearer = {"authorization": f"Bearer {logged_in(host)['access_token']}"}
     for _ in range(2):  # the second answer comes from memory
         assert host.get(f"{BASE}/api/forward-auth", headers=bearer).headers["x-session-state"] == "authenticated"
-    with connect(server.socket_url, additional_headers=bearer, subprotocols=["interlock.v1"]) as socket:  # type: ignore[list-item]
+    with connect(server.socket_url, additional_headers=bearer, subprotocols=[Subprotocol("interlock.v1")]) as socket:
         assert json.loads(socket.recv())["type"] == "hello"
 
 

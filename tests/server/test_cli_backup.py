@@ -18,12 +18,12 @@ from click.testing import CliRunner, Result
 
 from interlock.server.cli.main import main
 from interlock.server.guard.keys.keyset import load_public_keys
-from interlock.server.guard.secrets import Secrets
 from interlock.server.surface.sqlite.archive import open_archive
 from tests.support.client import Client, hello, logged_in
 from tests.support.log import record_count
 from tests.support.running import scenario, until
 from tests.support.server import running_server
+from tests.support.stopped import cut, log_in_once, stopped_server, tamper
 
 
 def run(*arguments: object, **environment: str) -> Result:
@@ -38,16 +38,7 @@ def modes(folder: Path) -> dict[str, int]:
 @pytest.fixture(scope="module")
 def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the data folder of a server that has stopped, with an administrator's secret."""
-    data = tmp_path_factory.mktemp("stopped") / "data"
-    with running_server(data) as server:
-        asyncio.run(_log_in(server.url))
-    Secrets(data / "keys", "admin").create("ada", 1)
-    return data
-
-
-async def _log_in(url: str) -> None:
-    async with await logged_in(url):
-        pass
+    return stopped_server(tmp_path_factory.mktemp("stopped") / "data")
 
 
 @pytest.fixture
@@ -101,25 +92,11 @@ def test_a_backup_without_keys_has_no_secret_and_can_be_restored(data: Path, tmp
     assert (refused.exit_code, "has no keys" in refused.stderr) == (2, True)
 
 
-def _tamper(data: Path) -> None:
-    with closing(pysqlite3.connect(str(data / "interlock.db"), isolation_level=None)) as shell:
-        for (name,) in shell.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
-            shell.execute("DROP TRIGGER " + name)
-        shell.execute("UPDATE transitions SET at_ms = at_ms + 1 WHERE position = 3")
-
-
-def _cut(data: Path) -> None:
-    with closing(pysqlite3.connect(str(data / "interlock.db"), isolation_level=None)) as shell:
-        for (name,) in shell.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
-            shell.execute("DROP TRIGGER " + name)
-        shell.execute("DELETE FROM transitions WHERE position = (SELECT max(position) FROM transitions)")
-
-
 @pytest.mark.parametrize(
     ("spoil", "fault"),
     [
-        (_tamper, "fault at record 3: digest"),
-        (_cut, "the last record was removed"),
+        (tamper, "fault at record 3: digest"),
+        (cut, "the last record was removed"),
         (lambda data: (data / "interlock.head").unlink(), "there is none, and the log holds"),
     ],
     ids=["record changed", "record removed", "no head"],
@@ -175,6 +152,23 @@ def test_restore_refuses_a_folder_that_is_used_or_not_empty(data: Path, tmp_path
     assert (full.exit_code, "is not empty" in full.stderr) == (2, True)
 
 
+@pytest.mark.parametrize("place", ["keys/admin-eve.secret", "keys", "interlock.head"])
+def test_restore_follows_no_link_of_a_backup(data: Path, tmp_path: Path, place: str) -> None:
+    """Whoever may write to a backup could lead a restore by root to a file that only root may read."""
+    backup, target = tmp_path / "backup", tmp_path / "restored"
+    assert run("backup", backup, "--data", data).exit_code == 0
+    elsewhere = tmp_path / "elsewhere"
+    if (backup / place).exists():
+        (backup / place).rename(elsewhere)
+    else:
+        elsewhere.write_text("private")
+        elsewhere.chmod(0o600)
+    (backup / place).symlink_to(elsewhere)
+    outcome = run("restore", backup, "--data", target)
+    assert (outcome.exit_code, f"{backup / place} is a link" in outcome.stderr) == (2, True), outcome.output
+    assert not list(target.rglob("*.secret"))
+
+
 def test_what_root_restores_belongs_to_the_owner_of_the_folder(data: Path, tmp_path: Path) -> None:
     assert run("backup", tmp_path / "backup", "--data", data).exit_code == 0
     new = tmp_path / "new"
@@ -206,7 +200,7 @@ def test_a_head_elsewhere_says_what_is_lost_and_is_kept(data: Path, tmp_path: Pa
     assert run("backup", tmp_path / "backup", "--data", data).exit_code == 0
     end = record_count(data)
     with running_server(data) as server:
-        asyncio.run(_log_in(server.url))
+        asyncio.run(log_in_once(server.url))
     later, head = record_count(data), tmp_path / "safe.head"
     shutil.move(data / "interlock.head", head)
     said = run("restore", tmp_path / "backup", "--head-file", head, "--data", tmp_path / "new")

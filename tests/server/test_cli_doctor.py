@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import resource
 import shutil
@@ -17,8 +16,8 @@ from interlock.server.cli.main import main
 from interlock.server.guard.keys.keyset import key_files
 from interlock.server.guard.secrets import Secrets
 from interlock.server.guard.webhook_files import WebhookFiles
-from tests.server.test_cli_backup import _log_in, _tamper
 from tests.support.server import running_server
+from tests.support.stopped import stopped_server, tamper
 
 ENOUGH = ("--tcp-total", str(max(resource.getrlimit(resource.RLIMIT_NOFILE)[1] - 1000, 1) // 2))
 """So that this machine's limit of open files is no finding."""
@@ -27,11 +26,7 @@ ENOUGH = ("--tcp-total", str(max(resource.getrlimit(resource.RLIMIT_NOFILE)[1] -
 @pytest.fixture(scope="module")
 def healthy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the data folder of a server that has stopped, with an administrator's secret."""
-    data = tmp_path_factory.mktemp("healthy") / "data"
-    with running_server(data) as server:
-        asyncio.run(_log_in(server.url))
-    Secrets(data / "keys", "admin").create("ada", 1)
-    return data
+    return stopped_server(tmp_path_factory.mktemp("healthy") / "data")
 
 
 @pytest.fixture
@@ -134,7 +129,7 @@ def test_webhooks_and_their_dead_letters_are_listed_as_json(data: Path) -> None:
 
 
 def test_a_faulty_log_is_found_if_it_is_read(data: Path) -> None:
-    _tamper(data)
+    tamper(data)
     assert examine(data)[0] == 0
     status, found = examine(data, "--verify")
     assert (status, [each["what"] for each in found]) == (2, ["the log is not as the server wrote it"])

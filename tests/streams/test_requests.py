@@ -158,16 +158,7 @@ async def test_what_is_emitted_after_the_recorded_end_is_dropped(tmp_path: Path)
         session, wire, running = await greeted(services)
         wire.say(json.dumps({"type": "intent", "id": "i", "name": "talk.wait", "parameters": {}}))
         await eventually(lambda: wire.said[-1] == "progress")
-        proceed = asyncio.Event()
-        executions: Any = services.executions
-        executions.recording.of = _nothing
-        data = executions.data
-
-        async def late(*arguments: Any) -> Any:
-            await proceed.wait()
-            return await data(*arguments)
-
-        executions.data = late
+        proceed = late_data(services)
         (execution_id,) = services.executions.live.of("session", session.session_id)
         execution = await services.executions.load(execution_id)
         wire.say(json.dumps({"type": "cancel", "execution_id": execution_id}))
@@ -227,6 +218,21 @@ async def test_cancels_do_not_count_as_intents(tmp_path: Path) -> None:
             await tab.accepted("wait")
 
 
+def late_data(services: Services) -> asyncio.Event:
+    """Make reads of executions' data wait for the event, which is returned, and let none come from memory."""
+    proceed = asyncio.Event()
+    executions: Any = services.executions
+    executions.recording.of = _nothing
+    data = executions.data
+
+    async def late(*arguments: Any) -> Any:
+        await proceed.wait()
+        return await data(*arguments)
+
+    executions.data = late
+    return proceed
+
+
 def _nothing(_execution: object) -> None:
     """Know nothing of the data, as of an end that another process recorded."""
 
@@ -278,16 +284,7 @@ async def test_a_session_does_not_wait_for_the_outcome_of_anothers(tmp_path: Pat
     async with services_in(tmp_path, realm) as services:
         session, wire, running = await greeted(services)
         other, _ = await log_in(services)
-        proceed = asyncio.Event()
-        executions: Any = services.executions
-        executions.recording.of = _nothing
-        data = executions.data
-
-        async def late(*arguments: Any) -> Any:
-            await proceed.wait()
-            return await data(*arguments)
-
-        executions.data = late
+        proceed = late_data(services)
         wire.say(intent())
         await eventually(lambda: services.streams._ending)
         assert services.streams.expects_outcome(session.session_id)

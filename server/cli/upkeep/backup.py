@@ -14,6 +14,7 @@ from rich.markup import escape
 
 from interlock.machine.errors import HeadRefused, SettingsError
 from interlock.server.cli.errors import EXIT_FAULT, data_option, errors_as_messages, keys_folder
+from interlock.server.cli.options import head_option
 from interlock.server.cli.upkeep.folders import (
     KEYS,
     compare_with_head,
@@ -29,12 +30,7 @@ _INCOMPLETE: Final = ".incomplete-"
 @click.command()
 @click.argument("target", metavar="FOLDER", type=click.Path(path_type=Path))
 @data_option
-@click.option(
-    "--head-file",
-    type=click.Path(path_type=Path),
-    envvar="INTERLOCK_HEAD_FILE",
-    help="The log's signed head; if not given, interlock.head beside the log.",
-)
+@head_option
 @click.option("--no-keys", is_flag=True, help="Leave out keys and secrets, to keep them in another place.")
 @click.option(
     "--keep-faulty", is_flag=True, help="Keep the copy of a log that is not as the server wrote it, to look at."

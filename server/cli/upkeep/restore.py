@@ -12,6 +12,7 @@ import rich_click as click
 from interlock.machine.errors import HeadRefused, SettingsError
 from interlock.machine.times import rfc3339
 from interlock.server.cli.errors import EXIT_FAULT, data_option, errors_as_messages
+from interlock.server.cli.options import head_option
 from interlock.server.cli.upkeep.folders import (
     KEYS,
     copy_keys,
@@ -29,12 +30,7 @@ _MAY_BE_THERE: Final = frozenset({"interlock.lock", "lost+found"})
 @click.command()
 @click.argument("source", metavar="BACKUP", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @data_option
-@click.option(
-    "--head-file",
-    type=click.Path(path_type=Path),
-    envvar="INTERLOCK_HEAD_FILE",
-    help="Where the server expects the log's signed head; if not given, interlock.head beside the log.",
-)
+@head_option
 @click.option(
     "--at-least",
     type=click.IntRange(min=0),
@@ -107,6 +103,7 @@ def _fill(draft: Path, source: Path, receipts: tuple[str, ...], at_least: int, *
     from interlock.server.surface.head import read_text, write_text
     from interlock.server.system.permissions import create_private_folder
 
+    _refuse_links(source)
     create_private_folder(draft)
     copy_with_progress(source, draft)
     copied = copy_keys(source / KEYS, draft / KEYS)
@@ -125,6 +122,19 @@ def _fill(draft: Path, source: Path, receipts: tuple[str, ...], at_least: int, *
         for path in key_files(draft / KEYS):
             path.unlink()
         load_keys(draft / KEYS)
+
+
+def _refuse_links(source: Path) -> None:
+    """Refuse symbolic links in the backup. It is made without any, and one could lead to another file that only root may read.
+
+    Raises:
+        SettingsError: there is one.
+    """
+    keys = source / KEYS
+    inside = sorted(keys.iterdir()) if keys.is_dir() and not keys.is_symlink() else []
+    for path in (*sorted(source.iterdir()), *inside):
+        if path.is_symlink():
+            raise SettingsError(f"{path} is a link, and a backup has none: put the file there that it leads to")
 
 
 def _put_head(draft: Path, head_path: Path) -> None:

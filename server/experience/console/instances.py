@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from time import perf_counter
 from typing import Annotated, Any, Final, TypeVar
 
@@ -24,7 +25,7 @@ from interlock.server.experience.console.queries import read_query
 from interlock.server.experience.console.shown import LISTS, shown
 from interlock.server.experience.console.timeline import timeline
 from interlock.server.experience.problems import RequestRefused
-from interlock.server.runtime.accounts.administration import InstanceFilter
+from interlock.server.runtime.accounts.administration import Caller, InstanceFilter
 from interlock.server.runtime.door import Door
 
 I = TypeVar("I", Session, Account, Execution)  # noqa: E741  # an instance
@@ -110,28 +111,28 @@ async def end_session(request: Request[Any, Any, Any], instance_id: FromPath[str
 @post("/console/accounts/{instance_id:str}/end-sessions", guards=[acting], status_code=303, include_in_schema=False)
 async def end_sessions(request: Request[Any, Any, Any], instance_id: FromPath[str]) -> Response[Any]:
     """End all sessions of an account."""
-    services = services_of(request)
-    await _loaded(services.accounts, instance_id)
-    await services.administration.end_all(instance_id, caller_of(request))
-    return see_other(f"{LISTS['account']}/{instance_id}")
+    return await _on_account(request, instance_id, services_of(request).administration.end_all)
 
 
 @post("/console/accounts/{instance_id:str}/disable", guards=[acting], status_code=303, include_in_schema=False)
 async def disable_account(request: Request[Any, Any, Any], instance_id: FromPath[str]) -> Response[Any]:
     """Disable an account, and end its sessions."""
-    services = services_of(request)
-    await _loaded(services.accounts, instance_id)
-    await services.administration.disable(instance_id, caller_of(request))
-    return see_other(f"{LISTS['account']}/{instance_id}")
+    return await _on_account(request, instance_id, services_of(request).administration.disable)
 
 
 @post("/console/accounts/{instance_id:str}/enable", guards=[acting], status_code=303, include_in_schema=False)
 async def enable_account(request: Request[Any, Any, Any], instance_id: FromPath[str]) -> Response[Any]:
     """Let the owner of a disabled account log in again."""
-    services = services_of(request)
-    await _loaded(services.accounts, instance_id)
-    await services.administration.enable(instance_id, caller_of(request))
-    return see_other(f"{LISTS['account']}/{instance_id}")
+    return await _on_account(request, instance_id, services_of(request).administration.enable)
+
+
+async def _on_account(
+    request: Request[Any, Any, Any], account_id: str, act: Callable[[str, Caller], Awaitable[object]]
+) -> Response[Any]:
+    """Do ``act`` to an account, and show the account's page."""
+    await _loaded(services_of(request).accounts, account_id)
+    await act(account_id, caller_of(request))
+    return see_other(f"{LISTS['account']}/{account_id}")
 
 
 @post("/console/executions/{instance_id:str}/cancel", guards=[acting], status_code=303, include_in_schema=False)

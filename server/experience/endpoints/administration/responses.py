@@ -13,12 +13,11 @@ from interlock.machine.ledger import Receipt
 from interlock.machine.session.session import Session
 from interlock.machine.session.view import session_view
 from interlock.machine.times import rfc3339
-from interlock.server.experience.responses import DeviceView, device_view
+from interlock.server.experience.responses import ListedSessionView, device_view
 from interlock.server.experience.vocabulary import (
     AccountId,
     AccountState,
     Effects,
-    EndReason,
     ExecutionId,
     ExecutionReason,
     ExecutionState,
@@ -26,30 +25,16 @@ from interlock.server.experience.vocabulary import (
     IntentName,
     OnSessionEnd,
     SessionId,
-    SessionState,
     Time,
     Version,
 )
 from interlock.server.guard.session_devices.kept import SessionDevice
 
 
-class AdminSessionView(msgspec.Struct, frozen=True):
-    """A session as administrators see it. ``updated_at`` is the time of its last transition; ``connections`` counts sockets.
+class AdminSessionView(ListedSessionView, frozen=True):
+    """A session as administrators see it. ``updated_at`` is the time of its last transition; ``connections`` counts sockets."""
 
-    ``device`` is null for an anonymous session, and once its time is over.
-    """
-
-    session_id: SessionId
-    state: SessionState
-    version: Version
-    subject: AccountId | None
-    connections: Annotated[int, Meta(examples=[0])]
-    created_at: Time
     updated_at: Time
-    idle_expires_at: Time
-    expires_at: Time
-    reason: EndReason | None
-    device: DeviceView | None
 
 
 class AdminAccountView(msgspec.Struct, frozen=True):
