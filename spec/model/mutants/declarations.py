@@ -216,6 +216,8 @@ DECLARATION_MUTANTS: Final[tuple[Mutant, ...]] = (
         "execution",
         "owner_only",
         ((_REPEAT, _REPEAT.replace('"owner", ', "")),),
+        # The attempt that runs, the second one, must be one that may be repeated.
+        bounds={"ATTEMPTS": 3},
         declaration="execution.py",
     ),
     Mutant(
